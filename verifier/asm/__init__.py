@@ -1,0 +1,27 @@
+"""AT&T x86-64 text to a laid-out `Program`."""
+
+from verifier.asm.program import (
+    Diagnostic,
+    Imm,
+    Instruction,
+    Mem,
+    Operand,
+    Program,
+    Reg,
+    Section,
+    Symbol,
+    Target,
+)
+
+__all__ = [
+    "Diagnostic",
+    "Imm",
+    "Instruction",
+    "Mem",
+    "Operand",
+    "Program",
+    "Reg",
+    "Section",
+    "Symbol",
+    "Target",
+]

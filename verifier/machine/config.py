@@ -1,0 +1,140 @@
+"""What a specification says about the machine: regions, gates, segments, contracts, interrupted contexts.
+
+Plain data, made by ``spec/`` and read by the symbolic machine and, separately, by the concrete interpreter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from verifier.asm.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The address ``offset`` bytes above the base of a region."""
+
+    region: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """A named piece of a region: ``size`` bytes at ``offset``; ``initially`` None means arbitrary.
+
+    ``initially`` is also the invariant at rest: what holds before the first event must hold at the end again.
+    """
+
+    name: str
+    offset: int
+    size: int
+    initially: int | Pointer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of memory apart from all others.
+
+    ``address`` None: somewhere in the kernel half, canonical, aligned to ``alignment`` bytes, not overlapping any
+    other region; the verdict then holds for every such place. ``writable`` False: its bytes are ``contents``.
+    Kinds: ``stack`` (IST or RSP0), ``interrupted`` (the stack an interrupted kernel context runs on: RSP stands at
+    ``size // 2`` plus each residue that ``rsp_alignment`` allows), ``percpu`` (GS base points at its base while the
+    kernel's GS base is in place), ``data`` (other named memory and the program's own data sections).
+    """
+
+    name: str
+    kind: Literal["stack", "interrupted", "percpu", "data"]
+    size: int
+    address: int | None = None
+    alignment: int = 16
+    data: tuple[Datum, ...] = ()
+    writable: bool = True
+    contents: bytes = b""
+    rsp_alignment: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An IDT gate: 64-bit, present, code selector = the kernel's. ``stack``: the region its IST slot tops, or None."""
+
+    vector: int
+    event: str
+    entry: int
+    kind: Literal["interrupt", "trap"]
+    stack: str | None = None
+    dpl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A present descriptor of the GDT. ``long``: a 64-bit code segment (L=1, D=0)."""
+
+    selector: int
+    kind: Literal["code", "data"]
+    dpl: int
+    long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What code that is not shown may do (a hole; later, a call that leaves the program).
+
+    ``clobbers``: cells that may hold anything whenever an event strikes inside and at its end, in the order of
+    `verifier.ir.cells.CELL_NAMES` (with ``if`` among them where it may set or clear IF). ``may_raise``: names of
+    faults that may strike inside, any number of times. ``stack``: bytes below RSP that it uses; they hold anything
+    while it runs and afterwards; RSP stands at the lowest of them while it runs. ``writes``: names of data that may
+    hold anything from then on.
+    """
+
+    name: str
+    clobbers: tuple[str, ...]
+    may_raise: tuple[str, ...] = ()
+    stack: int = 0
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A context that the first event may interrupt. Its rip, flags and general registers are arbitrary.
+
+    ``stack``: the region that its RSP points into, or None for an arbitrary RSP (user). ``gs``: whose GS base is in
+    the GS_BASE register; ``user`` means any value. A kernel context's rip lies outside the program's text; a user
+    context's may be any canonical address of any value (rule P4).
+    """
+
+    name: str
+    cpl: int
+    cs: int
+    ss: int
+    gs: Literal["kernel", "user"]
+    stack: str | None
+    fixed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """Everything below the instructions. ``kernel_cs``: the selector in every gate; ``rsp0``: stack on CPL change."""
+
+    program: Program
+    regions: Mapping[str, Region]
+    gates: Mapping[int, Gate]
+    segments: Mapping[int, Segment]
+    contracts: Mapping[str, Contract]
+    contexts: tuple[Context, ...]
+    kernel_cs: int = 0x10
+    rsp0: str | None = None
+    percpu: str | None = None
+
+    def gate_of(self, event: str) -> Gate | None:
+        return next((g for g in self.gates.values() if g.event == event), None)
+
+    def datum(self, name: str) -> tuple[Region, Datum] | None:
+        for region in self.regions.values():
+            for datum in region.data:
+                if datum.name == name:
+                    return region, datum
+        return None

@@ -1,0 +1,59 @@
+"""The events that can strike at an instruction boundary, and the exceptions an instruction can raise.
+
+Adding an event kind means adding a row here. Vectors, classes and error codes: SDM vol. 3A, 6.3.1 and 6.13 to
+6.15; the classes decide double faults (rules H1 and H2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FaultClass = Literal["benign", "contributory", "page"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One vector of the machine.
+
+    ``asynchronous``: may strike at any boundary where it is not masked; ``maskable``: held back by IF=0 and by
+    the STI shadow; ``blocks_nmi``: its delivery sets the NMI block; ``saved_rf``: a fault, whose saved image has
+    RF=1 (rule F14). ``vector`` None: chosen by the spec (external interrupts).
+    """
+
+    name: str
+    vector: int | None
+    asynchronous: bool = False
+    maskable: bool = False
+    blocks_nmi: bool = False
+    error_code: bool = False
+    saved_rf: bool = False
+    fault_class: FaultClass = "benign"
+
+
+def _fault(name: str, vector: int, error_code: bool, fault_class: FaultClass) -> Event:
+    return Event(name, vector, error_code=error_code, saved_rf=True, fault_class=fault_class)
+
+
+EVENTS: dict[str, Event] = {
+    e.name: e
+    for e in (
+        _fault("divide_error", 0, False, "contributory"),
+        Event("debug", 1),
+        Event("nmi", 2, asynchronous=True, blocks_nmi=True),
+        Event("breakpoint", 3),
+        Event("overflow", 4),
+        _fault("invalid_opcode", 6, False, "benign"),
+        _fault("device_not_available", 7, False, "benign"),
+        Event("double_fault", 8, error_code=True, fault_class="contributory"),
+        _fault("invalid_tss", 10, True, "contributory"),
+        _fault("segment_not_present", 11, True, "contributory"),
+        _fault("stack_fault", 12, True, "contributory"),
+        _fault("general_protection", 13, True, "contributory"),
+        _fault("page_fault", 14, True, "page"),
+        _fault("alignment_check", 17, True, "benign"),
+        Event("machine_check", 18, asynchronous=True),
+        Event("irq", None, asynchronous=True, maskable=True),
+    )
+}
+BY_VECTOR: dict[int, Event] = {e.vector: e for e in EVENTS.values() if e.vector is not None}

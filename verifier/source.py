@@ -1,0 +1,45 @@
+"""Positions in source text, and the caret excerpts that errors show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of one source line.
+
+    ``line`` and ``column`` count from 1; ``end`` is the column after the last character; ``text`` is the whole
+    line as written. ``origin`` is the place that expanded to this line (macro, include, repeat), innermost first.
+    """
+
+    file: str
+    line: int
+    column: int
+    end: int
+    text: str
+    origin: Span | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def excerpt(self) -> list[str]:
+        """The source line with a caret line below it, then one line per expansion it came from."""
+        text = self.text.rstrip("\n")
+        shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text[:200])
+        number = f"{self.line:5} | "
+        pad = "".join("\t" if c == "\t" else " " for c in shown[: self.column - 1])
+        carets = "^" * max(1, min(self.end, len(shown) + 1) - self.column)
+        lines = [number + shown, " " * 5 + " | " + pad + carets]
+        origin = self.origin
+        for _ in range(3):
+            if origin is None:
+                break
+            lines.append(f"      expanded from {origin.where}: {origin.text.strip()[:100]}")
+            origin = origin.origin
+        return lines
+
+    def narrow(self, column: int, end: int) -> Span:
+        """The same line, another stretch of it."""
+        return replace(self, column=column, end=end)
