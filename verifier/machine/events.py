@@ -57,3 +57,13 @@ EVENTS: dict[str, Event] = {
     )
 }
 BY_VECTOR: dict[int, Event] = {e.vector: e for e in EVENTS.values() if e.vector is not None}
+
+#: Ways a run can end that are no return: values of the modelled machine, never exceptions of ours.
+MISHAPS: dict[str, str] = {
+    "wild-jump": "control goes to an address that is neither an instruction of the program nor the interrupted rip",
+    "wild-read": "a read outside every region",
+    "wild-write": "a write outside every region, or to a read-only one",
+    "no-gate": "an event strikes whose vector has no gate in the specification",
+    "double-fault": "a fault while a fault is delivered, and no gate for double_fault",
+    "shutdown": "a fault while a double fault is delivered: the processor shuts down",
+}

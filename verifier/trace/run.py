@@ -1,0 +1,96 @@
+"""Concrete machine states, and the protocol between a symbolic run and the interpreter that re-executes it.
+
+A run is a start state and a list of `Move`. Whatever the manual leaves open is a named choice: the symbolic engine
+records the terms it invented, the model gives them values, and the interpreter asks for them, by kind, in the order
+below. A kind that does not match, a choice left over or one missing is a disagreement.
+
+=================== ===== ==================================================================================
+kind                width when it is asked for
+=================== ===== ==================================================================================
+undef               any   an ``undef`` operation is executed, in block order
+hole.CELL           cell  each clobbered cell of a contract, in its order, whenever an event strikes at ``hole_body``
+                          (before the event is delivered: the hidden code ran on for a while) and when
+                          ``hole_body`` is executed (before it leaves)
+hole.memory         64    each 8-byte word of the hole's stack, upwards from the lowest, then each byte-exact datum of
+                          ``writes`` (its size in bits), just after the cells
+fault.error_code    32    an injected fault with an error code is delivered
+fault.cr2           64    an injected page fault is delivered, after its error code
+load                any   a read at an address outside every region that the specification allows to be read
+=================== ===== ==================================================================================
+
+Machine rules that differ between processors are fixed for a run, in ``Start.rules``: ``ist_nulls_ss`` (rule F10: 1 if
+delivery through an IST slot without a change of CPL loads a null SS), ``fault_in_nmi_delivery_blocks`` (H5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class ConcreteState:
+    """Every cell's value by name, memory as byte address -> byte, and the two NMI latches.
+
+    The mappings are never changed after construction. Bytes never mentioned are 0.
+    """
+
+    rip: int
+    cells: Mapping[str, int]
+    memory: Mapping[int, int]
+    nmi_blocked: bool = False
+    nmi_pending: bool = False
+
+    def read(self, address: int, size: int) -> int:
+        """``size`` bytes at ``address``, little endian."""
+        mask = (1 << 64) - 1
+        return int.from_bytes(
+            bytes(self.memory.get((address + i) & mask, 0) for i in range(size)), "little"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run starts: at a boundary of the interrupted context, before the first event.
+
+    ``home`` is the interrupted rip; ``bases`` the address of every region; ``rules`` as above.
+    """
+
+    state: ConcreteState
+    home: int
+    bases: Mapping[str, int]
+    rules: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of a run: ``action`` is ``execute`` (the instruction at rip) or the name of an event that strikes.
+
+    ``latch``: the event is an NMI that arrives while NMIs are blocked and is held pending.
+    """
+
+    action: str
+    choices: tuple[tuple[str, int], ...] = ()
+    latch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a move led to. ``delivered``: the events and faults delivered in it, in order.
+
+    ``ended``: None while the run goes on, ``home`` when control is back in the interrupted context, else a kind of
+    `verifier.machine.events.MISHAPS`, with ``detail`` saying what and where.
+    """
+
+    state: ConcreteState
+    delivered: tuple[str, ...] = ()
+    ended: str | None = None
+    detail: str = ""
+    writes: tuple[tuple[int, int], ...] = field(default=())
+
+
+class Disagreement(Exception):
+    """The interpreter and the symbolic run differ: an error of ours, never shown as a verdict."""
