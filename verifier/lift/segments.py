@@ -1,0 +1,88 @@
+"""Segment, control and debug registers as operands of MOV, PUSH and POP.
+
+Loading a segment register puts the selector; the descriptor that it names is not read here. So a base of FS
+or GS that comes from a descriptor is any value, and for a null selector too (AMD keeps it, Intel clears it).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.asm.program import CONTROL_REGISTERS, GENERAL_REGISTERS, SEGMENT_REGISTERS, Reg
+from verifier.lift import privilege
+
+if TYPE_CHECKING:
+    from verifier.ir.ops import Value
+    from verifier.lift.lifter import Lifter
+
+MOV_SS_SHADOW = 2
+
+
+def is_special(register: Reg) -> bool:
+    """Whether it is none of the general registers."""
+    return register.name not in GENERAL_REGISTERS
+
+
+def move_from(b: Lifter, register: Reg) -> Value:
+    if register.name in SEGMENT_REGISTERS:
+        return b.get(register.name)
+    privilege.require_cpl0(b)
+    value = b.read(register)
+    # CR3[63] is the PCID no-flush request of a write and is never stored.
+    return b.zext(b.extract(value, 62, 0), 64) if register.name == "cr3" else value
+
+
+def move_to(b: Lifter, register: Reg) -> None:
+    value = b.read(b.source)
+    if register.name not in SEGMENT_REGISTERS:
+        _move_to_control(b, register, value)
+        return
+    load_selector(b, register.name, b.extract(value, 15, 0))
+    if register.name == "ss":
+        b.put("inhibit", b.const(MOV_SS_SHADOW, 2))
+
+
+def load_selector(b: Lifter, name: str, selector: Value) -> None:
+    """SDM vol. 2B, MOV, loading a segment register."""
+    if name == "cs":
+        b.unsupported("loading %cs")
+    if name == "ss":
+        wrong_rpl = b.invert(b.binary("eq", b.extract(selector, 1, 0), b.get("cpl")))
+        index = b.concat(b.extract(selector, 15, 2), b.const(0, 2))
+        b.fault_if(wrong_rpl, privilege.GENERAL_PROTECTION, b.zext(index, 32))
+    b.put(name, selector)
+    if name in ("fs", "gs"):
+        b.put(f"{name}_base", b.undef(64))
+
+
+def _move_to_control(b: Lifter, register: Reg, value: Value) -> None:
+    privilege.require_cpl0(b)
+    if register.name in CONTROL_REGISTERS:
+        _check_control(b, register.name, value)
+    if register.name == "cr3":
+        value = b.zext(b.extract(value, 62, 0), 64)
+    b.write(register, value)
+
+
+def _check_control(b: Lifter, name: str, value: Value) -> None:
+    """The #GP(0) of SDM vol. 2B, MOV to control registers, as far as they do not depend on the model.
+
+    CR0.PG, CR0.PE and CR4.PAE cannot be cleared, nor CR4.LA57 changed, in 64-bit mode.
+    """
+    match name:
+        case "cr0":
+            _fault_unless_zero(b, b.extract(value, 63, 32))
+            privilege.protect(b, b.invert(b.binary("and", b.bit(value, 31), b.bit(value, 0))))
+            privilege.protect(b, b.binary("and", b.bit(value, 29), b.invert(b.bit(value, 30))))
+        case "cr3":
+            no_pcid = b.invert(b.bit(b.get("cr4"), 17))
+            privilege.protect(b, b.binary("and", b.bit(value, 63), no_pcid))
+        case "cr4":
+            privilege.protect(b, b.invert(b.bit(value, 5)))
+            privilege.protect(b, b.binary("xor", b.bit(value, 12), b.bit(b.get("cr4"), 12)))
+        case "cr8":
+            _fault_unless_zero(b, b.extract(value, 63, 4))
+
+
+def _fault_unless_zero(b: Lifter, reserved: Value) -> None:
+    privilege.protect(b, b.invert(b.is_zero(reserved)))
