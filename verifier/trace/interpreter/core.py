@@ -1,0 +1,210 @@
+"""One move of a run: what may happen at this boundary, and what it leads to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.machine.events import EVENTS
+from verifier.trace.interpreter.deliver import Delivery
+from verifier.trace.interpreter.execute import Execution, Terminators
+from verifier.trace.interpreter.memory import Memory
+from verifier.trace.interpreter.work import Choices, Fault, Mishap, Work
+from verifier.trace.run import Disagreement, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from verifier.asm.program import Instruction
+    from verifier.ir.ops import Block
+    from verifier.machine.config import MachineConfig
+    from verifier.machine.events import Event
+    from verifier.trace.run import ConcreteState, Move, Start
+
+#: Cell ``inhibit`` after MOV SS and POP SS: a shadow that also holds back the TF trap (S3).
+SS_SHADOW = 2
+
+
+class Interpreter:
+    """Re-executes the moves of a run on one machine. Keeps no state but the lifted blocks.
+
+    ``lift`` turns an instruction into its block; the default is `verifier.lift.lift`.
+    """
+
+    def __init__(
+        self, machine: MachineConfig, start: Start, lift: Callable[[Instruction], Block] | None = None
+    ) -> None:
+        if lift is None:
+            from verifier.lift import lift as default
+
+            lift = default
+        self._machine = machine
+        self._home = start.home
+        self._lift = lift
+        self._blocks: dict[int, Block] = {}
+        self._memory = Memory(machine, start)
+        self._delivery = Delivery(machine, start, self._memory)
+        self._terminators = Terminators(machine, self._memory, self._delivery)
+
+    def step(self, state: ConcreteState, move: Move) -> Outcome:
+        """What one move leads to.
+
+        Raises `Disagreement` if the move is not possible in this state or its choices are not those that were
+        asked for, and `verifier.errors.LiftError` for what is not supported.
+        """
+        choices = Choices(move.choices)
+        if move.latch:
+            outcome = self._latch(state, move)
+        elif move.action == "execute":
+            outcome = self._execute(state, choices)
+        else:
+            outcome = self._strike(state, move, choices)
+        choices.finish()
+        return outcome
+
+    # what may happen
+
+    def _at_home(self, state: ConcreteState | Work) -> bool:
+        """Whether control is in the interrupted context."""
+        outside = state.cells["cpl"] == 3 or not self._machine.program.in_text(state.rip)
+        return state.rip == self._home and outside
+
+    def _instruction(self, state: ConcreteState) -> Instruction | None:
+        """The program's instruction that is next, if control is in the program."""
+        if state.cells["cpl"] != 0 or self._at_home(state):
+            return None
+        return self._machine.program.instructions.get(state.rip)
+
+    @staticmethod
+    def _expect_no_pending_nmi(state: ConcreteState, action: str) -> None:
+        """A pending NMI comes at the first boundary after the block ends (N7), or after a shadow (S2, S3)."""
+        if state.nmi_pending and not state.nmi_blocked and not state.cells["inhibit"]:
+            raise Disagreement(f"{action} at {state.rip:#x}, where a pending NMI is delivered first")
+
+    def _latch(self, state: ConcreteState, move: Move) -> Outcome:
+        """An NMI that arrives while NMIs are blocked; one that is pending already absorbs it (N3)."""
+        if move.action != "nmi" or not state.nmi_blocked:
+            raise Disagreement(f"{move.action} cannot be latched at {state.rip:#x}")
+        if not self._at_home(state) and self._instruction(state) is None:
+            raise Disagreement(f"{state.rip:#x} is no boundary of this run")
+        work = Work.of(state)
+        work.nmi_pending = True
+        return work.outcome()
+
+    # an instruction
+
+    def _execute(self, state: ConcreteState, choices: Choices) -> Outcome:
+        instruction = self._instruction(state)
+        if instruction is None:
+            raise Disagreement(f"no instruction of the program is executed at {state.rip:#x}")
+        self._expect_no_pending_nmi(state, "execute")
+        block = self._block(instruction)
+        work = Work.of(state)
+        try:
+            run = Execution(work, block, self._memory, choices)
+            run.run_operations()
+            self._terminators.finish(run)
+        except Mishap as mishap:
+            return self._ended(Work.of(state), mishap)
+        except Fault as fault:
+            return self._faulted(state, block, fault)
+        return self._completed(state, work, block)
+
+    def _faulted(self, state: ConcreteState, block: Block, fault: Fault) -> Outcome:
+        """Nothing of the instruction remains, but any iret unblocks NMIs, before the handler runs (N4)."""
+        work = Work.of(state)
+        if block.terminator.opcode == "iret":
+            work.nmi_blocked = False
+        return self._concluded(work, lambda: self._delivery.fault(work, fault, state.rip))
+
+    def _completed(self, state: ConcreteState, work: Work, block: Block) -> Outcome:
+        outcome = self._concluded(work, lambda: None)
+        if outcome.ended in (None, "home") and self._traps(state, work, block):
+            return self._concluded(work, lambda: self._delivery.single_step(work))
+        return outcome
+
+    @staticmethod
+    def _traps(before: ConcreteState, after: Work, block: Block) -> bool:
+        """Whether a #DB follows an instruction (I4), at once or held back by an SS load before it (S3, S6).
+
+        INT n clears TF and so has no trap of its own.
+        """
+        held = before.cells["inhibit"] == SS_SHADOW
+        if not before.cells["tf"]:
+            return False
+        if block.terminator.opcode == "interrupt":
+            return held
+        return held or after.cells["inhibit"] != SS_SHADOW
+
+    def _block(self, instruction: Instruction) -> Block:
+        if instruction.address not in self._blocks:
+            self._blocks[instruction.address] = self._lift(instruction)
+        return self._blocks[instruction.address]
+
+    # an event
+
+    def _strike(self, state: ConcreteState, move: Move, choices: Choices) -> Outcome:
+        event = EVENTS.get(move.action)
+        if event is None:
+            raise Disagreement(f"no event is called {move.action}")
+        instruction = self._instruction(state)
+        if instruction is None and not self._at_home(state):
+            raise Disagreement(f"{state.rip:#x} is no boundary of this run")
+        self._expect_possible(state, event, instruction)
+        work = Work.of(state)
+
+        def deliver() -> None:
+            if self._in_hole(instruction):
+                assert instruction is not None
+                self._terminators.holes.run_on(work, instruction, choices)
+            if event.maskable and not work.cells["if"]:
+                raise Disagreement(f"{event.name} at {state.rip:#x}, where IF=0 masks it")
+            self._delivery.event(work, event, state.rip, self._injected(work, event, choices))
+
+        return self._concluded(work, deliver)
+
+    def _expect_possible(self, state: ConcreteState, event: Event, instruction: Instruction | None) -> None:
+        """Masks and priorities that hidden code cannot change."""
+        if not event.asynchronous:
+            holes = self._terminators.holes
+            if instruction is None or not self._in_hole(instruction):
+                raise Disagreement(f"{event.name} is injected at {state.rip:#x}, which is inside no hole")
+            if event.name not in holes.contract(instruction).may_raise:
+                raise Disagreement(f"no {event.name} may be raised in the hole {instruction.hole}")
+        if event.name == "nmi" and state.nmi_blocked:
+            raise Disagreement(f"nmi is delivered at {state.rip:#x}, where NMIs are blocked")
+        if event.maskable and state.cells["inhibit"]:
+            raise Disagreement(f"{event.name} at {state.rip:#x}, in the shadow of STI or MOV SS")
+        if event.name not in ("nmi", "machine_check"):
+            self._expect_no_pending_nmi(state, event.name)
+
+    @staticmethod
+    def _in_hole(instruction: Instruction | None) -> bool:
+        return instruction is not None and instruction.mnemonic == "hole_body"
+
+    @staticmethod
+    def _injected(work: Work, event: Event, choices: Choices) -> int | None:
+        """The error code of a fault that hidden code raises; a page fault loads CR2."""
+        if event.asynchronous or not event.error_code:
+            return None
+        error = choices.take("fault.error_code", 32)
+        if event.name == "page_fault":
+            work.cells["cr2"] = choices.take("fault.cr2", 64)
+        return error
+
+    # where it leads
+
+    def _concluded(self, work: Work, act: Callable[[], None]) -> Outcome:
+        """Do the last part of a step, and say where control is then."""
+        try:
+            act()
+        except Mishap as mishap:
+            return self._ended(work, mishap)
+        if self._at_home(work):
+            return work.outcome("home")
+        if work.cells["cpl"] == 0 and work.rip in self._machine.program.instructions:
+            return work.outcome()
+        return work.outcome("wild-jump", f"control goes to {work.rip:#x} at CPL {work.cells['cpl']}")
+
+    @staticmethod
+    def _ended(work: Work, mishap: Mishap) -> Outcome:
+        return work.outcome(mishap.kind, mishap.detail)

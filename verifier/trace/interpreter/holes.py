@@ -1,0 +1,54 @@
+"""What code that is not shown does: exactly what the choices say, within its contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.errors import InternalError, SpecError
+from verifier.ir.cells import CELLS
+from verifier.trace.interpreter.work import MASK64
+
+if TYPE_CHECKING:
+    from verifier.asm.program import Instruction
+    from verifier.machine.config import Contract, MachineConfig
+    from verifier.trace.interpreter.memory import Memory
+    from verifier.trace.interpreter.work import Choices, Work
+
+
+class Holes:
+    """Runs the hidden code of the holes."""
+
+    def __init__(self, machine: MachineConfig, memory: Memory) -> None:
+        self._machine = machine
+        self._memory = memory
+
+    def contract(self, instruction: Instruction) -> Contract:
+        contract = self._machine.contracts.get(instruction.hole or "")
+        if contract is None:
+            raise SpecError(f"no contract for the hole {instruction.hole}", instruction.span)
+        return contract
+
+    def enter(self, work: Work, instruction: Instruction) -> None:
+        work.cells["rsp"] = (work.cells["rsp"] - self.contract(instruction).stack) & MASK64
+        work.rip = instruction.next_address
+
+    def leave(self, work: Work, instruction: Instruction, choices: Choices) -> None:
+        self.run_on(work, instruction, choices)
+        work.cells["rsp"] = (work.cells["rsp"] + self.contract(instruction).stack) & MASK64
+        work.rip = instruction.next_address
+
+    def run_on(self, work: Work, instruction: Instruction, choices: Choices) -> None:
+        """Let the hidden code run for a while: everything it clobbers takes the value that is chosen."""
+        contract = self.contract(instruction)
+        lowest = work.cells["rsp"]
+        for cell in contract.clobbers:
+            work.cells[cell] = choices.take(f"hole.{cell}", CELLS[cell])
+        for offset in range(0, contract.stack, 8):
+            self._memory.write(work, (lowest + offset) & MASK64, 8, choices.take("hole.memory", 64))
+        for name in contract.writes:
+            found = self._machine.datum(name)
+            if found is None:
+                raise InternalError(f"contract {contract.name} writes the unknown datum {name}")
+            region, datum = found
+            value = choices.take("hole.memory", 8 * datum.size)
+            self._memory.write(work, self._memory.bases[region.name] + datum.offset, datum.size, value)
