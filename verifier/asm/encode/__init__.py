@@ -1,0 +1,7 @@
+"""Instruction encoding: an AT&T mnemonic and raw operands to the bytes that GNU as 2.40 emits in 64-bit mode."""
+
+from verifier.asm.encode.form import Form
+from verifier.asm.encode.matching import match, mnemonics
+from verifier.asm.encode.raw import EncodeError, Raw, RawImm, RawMem, RawReg, RawTarget
+
+__all__ = ["EncodeError", "Form", "Raw", "RawImm", "RawMem", "RawReg", "RawTarget", "match", "mnemonics"]

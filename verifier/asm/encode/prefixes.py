@@ -1,0 +1,77 @@
+"""Prefixes written as words before the mnemonic: which are allowed, what they emit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.asm.encode.raw import EncodeError, Raw, RawMem
+
+if TYPE_CHECKING:
+    from verifier.asm.encode.rows import Row
+
+_REPEAT = {"rep": b"\xf3", "repe": b"\xf3", "repz": b"\xf3", "repne": b"\xf2", "repnz": b"\xf2"}
+_PADDING = {
+    "cs": b"\x2e",
+    "ds": b"\x3e",
+    "es": b"\x26",
+    "fs": b"\x64",
+    "gs": b"\x65",
+    "ss": b"\x36",
+    "data16": b"\x66",
+}
+_NEAR_BRANCHES = ("jmp", "call", "ret", "jcc")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """``before`` goes ahead of the operand-size prefix, ``after`` behind it; ``canonical`` is what they mean."""
+
+    before: bytes = b""
+    after: bytes = b""
+    canonical: tuple[str, ...] = ()
+
+
+def is_repeat(word: str) -> bool:
+    """Whether the word is ``rep`` or ``repe`` in one of its spellings: what makes a ``nop`` a ``pause``."""
+    return _REPEAT.get(word) == b"\xf3"
+
+
+def read(words: tuple[str, ...], row: Row, operands: tuple[Raw, ...], size: int) -> Words:
+    """Raise EncodeError for a prefix the instruction cannot have; one that pads only emits its byte."""
+    result = Words()
+    for word in words:
+        one = _word(word, row, operands, size)
+        if one.before and result.before or one.after and result.after:
+            raise EncodeError(f"prefix '{word}' follows one of its own kind")
+        result = Words(result.before + one.before, result.after + one.after, result.canonical + one.canonical)
+    return result
+
+
+def _word(word: str, row: Row, operands: tuple[Raw, ...], size: int) -> Words:
+    if word == "lock":
+        if not (row.has("lock") and any(isinstance(raw, RawMem) for raw in operands)):
+            hint = "it needs a read-modify-write instruction with a memory destination"
+            raise EncodeError(f"'{row.mnemonic}' cannot be locked in this form", None, hint)
+        return Words(after=b"\xf0", canonical=("lock",))
+    if word in _REPEAT:
+        return _repeat(word, row)
+    if word in _PADDING and row.mnemonic == "nop" and (word != "data16" or size != 16):
+        return Words(before=_PADDING[word])
+    if word == "notrack" and row.has("star") and row.mnemonic in _NEAR_BRANCHES:
+        return Words(before=b"\x3e")
+    if word == "bnd" and row.mnemonic in _NEAR_BRANCHES:
+        return Words(after=b"\xf2")
+    hint = "write the segment in the operand, the size in the suffix" if word in _PADDING else None
+    raise EncodeError(f"prefix '{word}' is not supported before '{row.mnemonic}'", None, hint)
+
+
+def _repeat(word: str, row: Row) -> Words:
+    code = _REPEAT[word]
+    if row.has("rep"):
+        return Words(after=code, canonical=("rep" if code == b"\xf3" else "repne",))
+    if row.mnemonic == "ret" and code == b"\xf3":
+        return Words(after=code)
+    raise EncodeError(
+        f"'{row.mnemonic}' cannot be repeated", None, f"'{word}' belongs to string instructions"
+    )
