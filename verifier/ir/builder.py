@@ -90,6 +90,10 @@ class Builder:
         assert condition.width == 1
         self._effect("fault_if", (condition, self.const(0, 32) if error is None else error), vector)
 
+    def skip_if(self, condition: Value) -> None:
+        assert condition.width == 1
+        self._effect("skip_if", (condition,), None)
+
     def wrmsr(self, index: Value, value: Value) -> None:
         self._effect("wrmsr", (index, value), None)
 

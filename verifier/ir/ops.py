@@ -26,6 +26,8 @@ store      address, value      no result; ``attr`` is an `Access`
 put        value               no result; cell ``attr``
 fault_if   condition, error    no result; raise vector ``attr`` with that error code (32 bits) if the condition
                                holds. For vectors without an error code the argument is ignored
+skip_if    condition           no result; if it holds the instruction ends here without any effect and control goes
+                               to the next one (REP with a count of 0). Stands before every access
 rdmsr      index (32)          64 bits of that MSR
 wrmsr      index (32), value   no result
 ========== =================== ============================================================================
@@ -52,7 +54,7 @@ BINARY = frozenset(
 )
 COMPARE = frozenset(("eq", "ult", "ule", "slt", "sle"))
 UNARY = frozenset(("not", "neg"))
-EFFECTS = frozenset(("store", "put", "fault_if", "wrmsr"))
+EFFECTS = frozenset(("store", "put", "fault_if", "skip_if", "wrmsr"))
 OPCODES = (
     BINARY
     | COMPARE

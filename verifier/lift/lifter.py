@@ -25,8 +25,8 @@ AH = Reg("rax", 8, high=True)
 class Lifter(Builder):
     """Builds the block of one instruction.
 
-    Equal values are one value, constants are folded and unused operations dropped, so that a block reads no cell
-    that its result does not depend on.
+    Equal values are one value, constants are folded and unused operations dropped, so that a block reads no
+    cell that its result does not depend on.
     """
 
     def __init__(self, instruction: Instruction) -> None:
@@ -111,6 +111,12 @@ class Lifter(Builder):
             case _:
                 raise AssertionError(operand)
 
+    def read_as(self, operand: Operand, width: int) -> Value:
+        """The operand; an immediate brought to ``width`` bits."""
+        if isinstance(operand, Imm):
+            return self.const(operand.value, width)
+        return self.read(operand)
+
     def register(self, name: str, width: int = 0) -> Value:
         """The low bits of a general register, operand-sized if no width is given."""
         return self.read(Reg(name, width or self.width))
@@ -184,6 +190,10 @@ class Lifter(Builder):
         return value
 
     # values
+
+    def known(self, value: Value) -> int | None:
+        """The value if it is a constant."""
+        return self._constants.get(value)
 
     def is_zero(self, value: Value) -> Value:
         return self.binary("eq", value, self.const(0, value.width))
