@@ -6,7 +6,7 @@ from verifier.asm.encode import address
 from verifier.asm.encode.diagnose import diagnose, unknown
 from verifier.asm.encode.emit import emit
 from verifier.asm.encode.form import Bound, Form
-from verifier.asm.encode.kinds import SIZE, accepts
+from verifier.asm.encode.kinds import SIZE, accepts, signed64
 from verifier.asm.encode.prefixes import is_repeat, read
 from verifier.asm.encode.raw import EncodeError, Raw, RawImm, RawMem, RawReg
 from verifier.asm.encode.registers import REGISTERS
@@ -84,6 +84,9 @@ def _size(candidate: Candidate, bounds: tuple[Bound, ...]) -> int | None:
 
 def _form(candidate: Candidate, bounds: tuple[Bound, ...], size: int, prefixes: tuple[str, ...]) -> Form:
     row = candidate.row
+    warning = _warning(candidate, bounds, size)
+    if warning is not None:
+        _check_assumed(bounds, size)
     words = read(prefixes, row, tuple(bound.raw for bound in bounds), size)
     code = emit(row, size, bounds, words)
     return Form(
@@ -91,7 +94,7 @@ def _form(candidate: Candidate, bounds: tuple[Bound, ...], size: int, prefixes: 
         condition=row.condition,
         width=_width(row, size),
         prefixes=words.canonical,
-        warning=_warning(candidate, bounds, size),
+        warning=warning,
         head=code.head,
         near_head=code.near_head,
         fields=code.fields,
@@ -111,3 +114,12 @@ def _warning(candidate: Candidate, bounds: tuple[Bound, ...], size: int) -> str 
     if told or len(row.sizes) < 2 or row.has("d64"):
         return None
     return f"neither suffix nor register tells the operand size of '{row.mnemonic}': {size} bits assumed"
+
+
+def _check_assumed(bounds: tuple[Bound, ...], size: int) -> None:
+    """An immediate that is another number at another size needs its size written."""
+    for bound in bounds:
+        value = bound.raw.value if isinstance(bound.raw, RawImm) else None
+        if value is not None and not -(1 << (size - 1)) <= signed64(value) < 1 << (size - 1):
+            hint = "add a suffix to the mnemonic: b, w, l or q"
+            raise EncodeError(f"ambiguous operand size for immediate {value:#x}", bound.written, hint)

@@ -59,8 +59,8 @@ movsx  lq   Ew,Gv   0FBF whole
 movsx  q    Ed,Gv   63   whole
 movsb  wlq  Eb,Gv   0FBE =movsx
 movsw  lq   Ew,Gv   0FBF =movsx
-movsl/movsxd q Ed,Gv 63  =movsx
-movslq q    Ed,Gv   63   =movsx whole
+movsl  q    Ed,Gv   63   =movsx
+movslq/movsxd q Ed,Gv 63 =movsx whole
 movzx  wlq  Eb,Gv   0FB6 whole
 movzx  lq   Ew,Gv   0FB7 whole
 movzb  wlq  Eb,Gv   0FB6 =movzx
@@ -127,7 +127,7 @@ popcnt wlq Ev,Gv     F30FB8
 cmpxchg bwlq Gv,Ev   0FB0w lock
 xadd  bwlq Gv,Ev     0FC0w lock
 cmpxchg8b  q Mq      0FC7 /1 d64 lock
-cmpxchg16b q Mdq     0FC7 /1 lock
+cmpxchg16b q Mdq     0FC7 /1 lock whole
 cbtw/cbw   w -       98 =cbw whole
 cwtl/cwde  l -       98 =cwde whole
 cltq/cdqe  q -       98 =cdqe whole
@@ -215,8 +215,8 @@ rdfsbase lq   Rv    F30FAE /0 whole
 rdgsbase lq   Rv    F30FAE /1 whole
 wrfsbase lq   Rv    F30FAE /2 whole
 wrgsbase lq   Rv    F30FAE /3 whole
-rdrand   wlq  Rv    0FC7 /6
-rdseed   wlq  Rv    0FC7 /7
+rdrand   wlq  Rv    0FC7 /6 whole
+rdseed   wlq  Rv    0FC7 /7 whole
 invlpg   -    M     0F01 /7
 invpcid  -    Mdq,Gq 660F3882
 clflush  -    Mb    0FAE /7
