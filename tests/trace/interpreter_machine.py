@@ -89,8 +89,6 @@ REGIONS = {
 USER = Context("user", 3, 0x33, 0x2B, "user", None)
 KERNEL = Context("kernel", 0, 0x10, 0x18, "kernel", "kstack")
 
-Build = "Callable[[Builder], None]"
-
 
 def span(text: str = "") -> Span:
     return Span("test.S", 1, 1, 2, text)
@@ -142,7 +140,7 @@ class Lab:
         begin = Start(start or kernel(), home, {"kstack": KSTACK}, rules or {})
         self._interpreter = Interpreter(self.machine, begin, self._lift)
 
-    def _lift(self, instruction: Instruction):  # noqa: ANN202
+    def _lift(self, instruction: Instruction):
         builder = Builder(instruction)
         self._build[instruction.address](builder)
         return builder.build()
@@ -163,7 +161,11 @@ def memory_of(words: Mapping[int, int], size: int = 8) -> dict[int, int]:
 
 
 def kernel(
-    rip: int = TEXT, words: Mapping[int, int] | None = None, blocked: bool = False, pending: bool = False, **cells: int
+    rip: int = TEXT,
+    words: Mapping[int, int] | None = None,
+    blocked: bool = False,
+    pending: bool = False,
+    **cells: int,
 ) -> ConcreteState:
     """A state at CPL 0 with every cell 0 but the selectors and RSP. ``if_`` stands for the cell ``if``."""
     base = dict.fromkeys(CELL_NAMES, 0) | {"cs": 0x10, "ss": 0x18, "rsp": KERNEL_RSP}

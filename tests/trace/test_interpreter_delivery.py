@@ -1,4 +1,4 @@
-"""Delivery of events: frames, stacks, flags, masking, double faults. Expected values by hand from the rules named."""
+"""Delivery of events: frames, stacks, flags, masks, double faults; expected by hand from the rules named."""
 
 from __future__ import annotations
 
@@ -164,6 +164,7 @@ def without(vector):
     return {v: g for v, g in GATES.items() if v != vector}
 
 
+NO_IST = {12: gate("stack_fault"), 8: gate("double_fault")}
 NON_CANONICAL = 0x0000_8000_0000_0000
 #: rsp, gates, event -> ended, delivered
 BROKEN = [
@@ -180,7 +181,7 @@ BROKEN = [
     (0xFFFF_8000_0000_0000, GATES | STACK_FAULT_GATE, "irq", None, ("stack_fault",)),
     (NON_CANONICAL, GATES | {12: gate("stack_fault")}, "irq", "double-fault", ()),
     (NON_CANONICAL, GATES | {12: gate("stack_fault")} | DOUBLE_FAULT_GATE, "irq", None, ("double_fault",)),
-    (NON_CANONICAL, GATES | {12: gate("stack_fault"), 8: gate("double_fault")}, "irq", "shutdown", ()),
+    (NON_CANONICAL, GATES | NO_IST, "irq", "shutdown", ()),
 ]
 
 
@@ -209,7 +210,8 @@ def test_nmi_lost_in_delivery(blocks):
     assert (outcome.state.nmi_blocked, outcome.state.nmi_pending) == (bool(blocks), False)
 
 
-HOLE = Contract("hole", ("rax", "zf", "if"), ("page_fault", "general_protection", "breakpoint"), 16, ("flag",))
+MAY_RAISE = ("page_fault", "general_protection", "breakpoint")
+HOLE = Contract("hole", ("rax", "zf", "if"), MAY_RAISE, 16, ("flag",))
 RUN_ON = (
     ("hole.rax", 7),
     ("hole.zf", 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from verifier.lift import lift
 from verifier.machine.events import EVENTS
 from verifier.trace.interpreter.deliver import Delivery
 from verifier.trace.interpreter.execute import Execution, Terminators
@@ -31,12 +32,8 @@ class Interpreter:
     """
 
     def __init__(
-        self, machine: MachineConfig, start: Start, lift: Callable[[Instruction], Block] | None = None
+        self, machine: MachineConfig, start: Start, lift: Callable[[Instruction], Block] = lift
     ) -> None:
-        if lift is None:
-            from verifier.lift import lift as default
-
-            lift = default
         self._machine = machine
         self._home = start.home
         self._lift = lift

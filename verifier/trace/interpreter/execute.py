@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 
 
+class _Skip(Exception):
+    """The instruction turns out to do nothing (``skip_if``)."""
+
+
 class Execution:
     """One instruction under way. A `Fault` or `Mishap` leaves ``work`` half done, to be thrown away."""
 
     def __init__(self, work: Work, block: Block, memory: Memory, choices: Choices) -> None:
         self.work = work
         self.block = block
+        self.skipped = False
         self.choices = choices
         self._memory = memory
         self._values: dict[Value, int] = {}
@@ -39,11 +44,15 @@ class Execution:
     def run_operations(self) -> None:
         """Everything but the terminator. Cells change together at the end; RF goes to 0 unless it was put."""
         self.work.cells["inhibit"] = 0
-        for operation in self.block:
-            result = self._perform(operation)
-            if operation.result is not None:
-                assert result is not None, operation
-                self._values[operation.result] = result
+        try:
+            for operation in self.block:
+                result = self._perform(operation)
+                if operation.result is not None:
+                    assert result is not None, operation
+                    self._values[operation.result] = result
+        except _Skip:
+            self.skipped = True
+            self._puts.clear()
         self._puts.setdefault("rf", 0)
         self.work.cells.update(self._puts)
 
@@ -92,6 +101,10 @@ class Execution:
         if args[0]:
             raise Fault(operation.attr, args[1])
 
+    def _skip_if(self, _operation: Operation, args: tuple[int, ...]) -> None:
+        if args[0]:
+            raise _Skip
+
     def _rdmsr(self, _operation: Operation, args: tuple[int, ...]) -> int:
         cell = self._msr(args[0])
         return self._puts.get(cell, self.work.cells[cell])
@@ -121,6 +134,7 @@ class Execution:
         "load": _load,
         "store": _store,
         "fault_if": _fault_if,
+        "skip_if": _skip_if,
         "rdmsr": _rdmsr,
         "wrmsr": _wrmsr,
     }
@@ -135,7 +149,10 @@ class Terminators:
         self.holes = Holes(machine, memory)
 
     def finish(self, run: Execution) -> None:
-        self._FINISH[run.block.terminator.opcode](self, run)
+        if run.skipped:
+            self._next(run)
+        else:
+            self._FINISH[run.block.terminator.opcode](self, run)
 
     def _next(self, run: Execution) -> None:
         run.work.rip = run.block.instruction.next_address
