@@ -1,0 +1,80 @@
+"""The states a search reached and how it got to each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verifier.explore.schedule import Ghost
+    from verifier.machine.state import State
+    from verifier.machine.step import Edge
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A state that was reached, precisely as it was reached: nothing in it is approximated.
+
+    ``events`` and ``steps`` count what led here from the start along ``parent``; ``merged`` is the node that stands
+    for this one, if it turned out to have the same future.
+    """
+
+    state: State
+    ghost: Ghost
+    events: int
+    steps: int
+    parent: Node | None = None
+    edge: Edge | None = None
+    merged: Node | None = None
+    successors: list[tuple[Edge, Node | End]] = field(default_factory=list)
+    expanded: bool = False
+
+    def representative(self) -> Node:
+        node = self
+        while node.merged is not None:
+            node = node.merged
+        return node
+
+    def path_from_start(self) -> list[Node]:
+        """The nodes from the start up to and including this one."""
+        nodes, node = [], self
+        while node is not None:
+            nodes.append(node)
+            node = node.parent  # type: ignore[assignment]
+        return nodes[::-1]
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """Where a run ends: at home (``kind`` ``home``), in a mishap, or where the engine could not go on
+    (``unresolved``). ``node`` is the last boundary before it, ``edge`` the step that ended it."""
+
+    kind: str
+    node: Node
+    edge: Edge
+    ghost: Ghost
+
+    @property
+    def events(self) -> int:
+        return self.node.events + (self.edge.action != "execute")
+
+    @property
+    def steps(self) -> int:
+        return self.node.steps + 1
+
+
+@dataclass(slots=True)
+class Graph:
+    """What a search found. ``complete``: nothing reachable was left out; otherwise ``limit`` says what was hit."""
+
+    starts: list[Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    complete: bool = False
+    limit: str = ""
+    merges: int = 0
+
+    @property
+    def states(self) -> int:
+        """How many different states were explored."""
+        return sum(1 for n in self.nodes if n.merged is None)

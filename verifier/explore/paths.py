@@ -1,0 +1,72 @@
+"""The reference engine: every path up to a bound on events, one by one, with nothing merged or forgotten.
+
+It shares the step with the fixpoint search and none of the recognition of states: an oracle for small bounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.explore.graph import End, Graph, Node
+from verifier.explore.search import Explorer, Limits, Observer
+from verifier.machine.state import HOME
+from verifier.machine.step import EXECUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from verifier.explore.schedule import Script
+    from verifier.machine.step import Stepper
+
+
+class Enumeration(Explorer):
+    """Breadth-first by events and steps; every event must have a bound, or the enumeration does not end."""
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        script: Script,
+        observer: Observer,
+        limits: Limits | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        super().__init__(stepper, script, observer)
+        self.limits = limits or Limits()
+        self.graph = Graph()
+        self._progress = progress
+
+    def run(self) -> Graph:
+        layer = list(self.start_nodes())
+        self.graph.starts = list(layer)
+        explored = 0
+        while layer:
+            following: list[Node] = []
+            for node in layer:
+                explored += 1
+                if explored > self.limits.states:
+                    self.graph.limit = f"more than {self.limits.states} states"
+                    return self.graph
+                if self._progress is not None and explored % 256 == 0:
+                    self._progress(explored, len(layer))
+                self.graph.nodes.append(node)
+                self.observer.node(node)
+                following += self._expand(node)
+            layer = following
+        self.graph.complete = True
+        return self.graph
+
+    def _expand(self, node: Node) -> list[Node]:
+        node.expanded = True
+        targets = []
+        for edge, ghost in self.edges(node):
+            if edge.state is None or edge.state.rip == HOME:
+                end = End(edge.ended or "home", node, edge, ghost)
+                node.successors.append((edge, end))
+                self.graph.ends.append(end)
+                self.observer.end(end)
+                continue
+            events = node.events + (edge.action != EXECUTE)
+            target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
+            node.successors.append((edge, target))
+            targets.append(target)
+        return targets

@@ -1,0 +1,187 @@
+"""The fixpoint search: every reachable state, with events at every boundary, until nothing new appears.
+
+States are taken in order of events, then steps, so that what is found first is short.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from verifier.explore.graph import End, Graph, Node
+from verifier.explore.recognise import Recogniser
+from verifier.machine.events import EVENTS
+from verifier.machine.state import HOME, State, starts
+from verifier.machine.step import EXECUTE, Edge, Stepper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from verifier.explore.schedule import Ghost, Script
+
+
+class Observer(Protocol):
+    """Watches a search on behalf of properties."""
+
+    #: Locations that are looked at whenever a run comes home.
+    home_reads: frozenset[int]
+
+    def node(self, node: Node) -> Iterable[int]:
+        """A new state; returns the locations that were looked at to judge it."""
+
+    def end(self, end: End) -> None:
+        """A run has ended."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the events offered at boundaries: per (event, rip), states where it was offered and struck,
+    and per reason how often it was held back."""
+
+    offered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    struck: Counter[tuple[str, int]] = field(default_factory=Counter)
+    held: dict[tuple[str, int], Counter[str]] = field(default_factory=dict)
+
+    def held_back(self, event: str, rip: int, reason: str) -> None:
+        self.held.setdefault((event, rip), Counter())[reason] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a search gives up: it then says so, and proves nothing."""
+
+    states: int = 2_000_000
+
+
+class Explorer:
+    """What every kind of search shares: starting, offering events, following edges."""
+
+    def __init__(self, stepper: Stepper, script: Script, observer: Observer) -> None:
+        self.stepper = stepper
+        self.script = script
+        self.observer = observer
+        self.tally = Tally()
+        self.reached: Counter[int] = Counter()
+
+    def start_nodes(self) -> Iterator[Node]:
+        for state in starts(self.stepper.layout):
+            yield Node(state, self.script.start(), 0, 0)
+
+    def edges(self, node: Node) -> Iterator[tuple[Edge, Ghost]]:
+        """Every way on from a node, with the ghost after it."""
+        state, ghost = node.state, node.ghost
+        self.reached[state.rip] += 1
+        for event in self.script.offers(ghost, state.rip):
+            yield from self._strikes(state, ghost, event)
+        if state.rip != HOME:
+            for edge in self.stepper.execute(state):
+                yield edge, self._arrive(ghost, edge)
+
+    def _strikes(self, state: State, ghost: Ghost, event: str) -> Iterator[tuple[Edge, Ghost]]:
+        if not self.stepper.can_arise(state, event):
+            return
+        self.tally.offered[event, state.rip] += 1
+        after = self.script.struck(ghost, event, state.rip)
+        any_edge = False
+        for edge in self.stepper.strike(state, event):
+            any_edge = True
+            yield edge, self._arrive(after, edge)
+        if any_edge:
+            self.tally.struck[event, state.rip] += 1
+        else:
+            self.tally.held_back(event, state.rip, why_held(state, event))
+
+    def _arrive(self, ghost: Ghost, edge: Edge) -> Ghost:
+        return ghost if edge.state is None else self.script.arrived(ghost, edge.state.rip)
+
+
+def why_held(state: State, event: str) -> str:
+    """Why an event that was offered could not strike."""
+    if EVENTS[event].blocks_nmi and state.nmi_blocked:
+        return "NMIs blocked"
+    enabled = state.cell("if")
+    return "IF=0" if enabled.is_const and not enabled.value else "IF=0 or an interrupt shadow"
+
+
+class Fixpoint(Explorer):
+    """Explores to a fixpoint. ``exact``: never let a state with fewer path literals stand for another."""
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        script: Script,
+        observer: Observer,
+        *,
+        exact: bool = False,
+        tracked: bool = False,
+        limits: Limits | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        super().__init__(stepper, script, observer)
+        self.recogniser = Recogniser(stepper.layout, subsume=not exact, tracked=tracked)
+        self.limits = limits or Limits()
+        self.graph = Graph()
+        self._progress = progress
+        self._serial = count()
+        self._frontier: list[tuple[int, int, int, Node]] = []
+
+    def run(self) -> Graph:
+        for node in self.start_nodes():
+            self.graph.starts.append(node)
+            self._meet(node)
+        explored = 0
+        while self._frontier or self._refresh():
+            node = heapq.heappop(self._frontier)[-1]
+            if node.merged is not None or node.expanded:
+                continue
+            explored += 1
+            if explored > self.limits.states:
+                self.graph.limit = f"more than {self.limits.states} states"
+                return self.graph
+            if self._progress is not None and explored % 256 == 0:
+                self._progress(explored, len(self._frontier))
+            self._expand(node)
+        self.graph.complete = True
+        self.graph.merges = self.recogniser.merges
+        return self.graph
+
+    def _refresh(self) -> bool:
+        """Re-key where liveness grew; True if that put nodes back on the frontier."""
+        for point in self.recogniser.stale_points():
+            for node in self.recogniser.refresh(point):
+                self._new(node)
+        return bool(self._frontier)
+
+    def _meet(self, node: Node) -> None:
+        self.graph.nodes.append(node)
+        for split in self.recogniser.refresh(self.recogniser.point(node.state)):
+            self._new(split)
+        if self.recogniser.meet(node):
+            self._new(node)
+
+    def _new(self, node: Node) -> None:
+        self.recogniser.require(node.state, self.observer.node(node))
+        heapq.heappush(self._frontier, (node.events, node.steps, next(self._serial), node))
+
+    def _expand(self, node: Node) -> None:
+        node.expanded = True
+        for edge, ghost in self.edges(node):
+            if edge.state is None or edge.state.rip == HOME:
+                self._end(node, edge, ghost)
+                continue
+            self.recogniser.learn(node.state, edge.reads, edge.writes, edge.state)
+            events = node.events + (edge.action != EXECUTE)
+            target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
+            node.successors.append((edge, target))
+            self._meet(target)
+
+    def _end(self, node: Node, edge: Edge, ghost: Ghost) -> None:
+        end = End(edge.ended or "home", node, edge, ghost)
+        live = edge.reads if edge.ended else edge.reads.union(self.observer.home_reads - edge.writes)
+        self.recogniser.require(node.state, live)
+        node.successors.append((edge, end))
+        self.graph.ends.append(end)
+        self.observer.end(end)

@@ -1,0 +1,130 @@
+"""Delivery of events and exceptions through the IDT in 64-bit mode (SDM vol. 3A 6.14; rules F, N and H)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import CELL_INDEX, FLAGS
+from verifier.ir.ops import Access
+from verifier.machine.events import BY_VECTOR, EVENTS, Event
+from verifier.machine.execution import Fault, Mishap, Unresolved
+from verifier.machine.rflags import pack
+from verifier.machine.state import canonical, rule
+from verifier.terms import Term, add, and_, const, eq, ite, not_, zext
+
+if TYPE_CHECKING:
+    from verifier.machine.config import Gate
+    from verifier.machine.execution import Execution
+
+_PUSH = Access(stack=True)
+_DOUBLE_FAULT = 8
+
+
+def deliver(
+    x: Execution,
+    vector: int,
+    saved_rip: Term,
+    error_code: Term | None = None,
+    *,
+    saved_rf: Term | None = None,
+    event: Event | None = None,
+) -> None:
+    """Deliver a vector to its handler: control ends at the handler's first instruction.
+
+    ``saved_rip`` and ``saved_rf`` go into the frame (``saved_rf`` None: RF as it is, rule F14). ``event`` is given
+    for external events, whose vector the specification chose. Raises Mishap where the run ends.
+    """
+    event = event or BY_VECTOR.get(vector) or Event(f"vector_{vector}", vector)
+    while True:
+        try:
+            _enter(x, vector, event, saved_rip, error_code, saved_rf)
+        except Fault as second:
+            vector, event, error_code = _escalate(event, second)
+            saved_rf = const(1, 1)
+        else:
+            return
+
+
+def _escalate(first: Event, second: Fault) -> tuple[int, Event, Term]:
+    """What a fault during the delivery of another event becomes (rules H1 to H3)."""
+    if first.name == "double_fault":
+        raise Mishap("shutdown", f"{BY_VECTOR[second.vector].name} while double_fault is delivered")
+    then = BY_VECTOR[second.vector]
+    serious = first.fault_class == "contributory" and then.fault_class == "contributory"
+    if serious or (first.fault_class == "page" and then.fault_class != "benign"):
+        return _DOUBLE_FAULT, EVENTS["double_fault"], const(0, 32)
+    return second.vector, then, second.error_code
+
+
+def _enter(
+    x: Execution, vector: int, event: Event, saved_rip: Term, error_code: Term | None, saved_rf: Term | None
+) -> None:
+    gate = x.layout.machine.gates.get(vector)
+    if gate is None:
+        if event.name == "double_fault":
+            raise Mishap("double-fault", f"at {x.describe(saved_rip)}, and no gate for double_fault")
+        raise Mishap("no-gate", f"{event.name} (vector {vector}) at {x.describe(saved_rip)}")
+    old_cpl = x.cpl
+    rsp = _new_rsp(x, gate, old_cpl)
+    image = pack(x.cells, {"rf": saved_rf} if saved_rf is not None else None)
+    x.reads.update(CELL_INDEX[f] for f in FLAGS)
+    words = [zext(x.get("ss"), 64), x.get("rsp"), image, zext(x.get("cs"), 64), saved_rip]
+    if event.error_code:
+        words.append(zext(error_code if error_code is not None else const(0, 32), 64))
+    for word in words:
+        rsp = add(rsp, const(-8, 64))
+        x.store(rsp, word, _PUSH)
+    _commit(x, gate, event, rsp, old_cpl)
+
+
+def _new_rsp(x: Execution, gate: Gate, old_cpl: int) -> Term:
+    """Rules F4 to F6: the IST stack always, else RSP0 on a change of CPL, else the stack in use; then aligned."""
+    machine = x.layout.machine
+    if gate.stack is not None:
+        rsp = x.layout.top(gate.stack)
+    elif old_cpl != 0:
+        if machine.rsp0 is None:
+            raise Mishap("no-gate", f"{gate.event} from CPL {old_cpl} needs RSP0, and the machine has no rsp0 stack")
+        rsp = x.layout.top(machine.rsp0)
+    else:
+        rsp = x.get("rsp")
+    if not x.decide(canonical(rsp)):
+        raise Fault(12)
+    aligned = and_(rsp, const(-16, 64))
+    if not x.layout.is_region_address(aligned):
+        raise Unresolved(f"{gate.event} pushes its frame at {x.describe(aligned)}, whose region is not known")
+    return aligned
+
+
+def _commit(x: Execution, gate: Gate, event: Event, rsp: Term, old_cpl: int) -> None:
+    machine = x.layout.machine
+    if old_cpl != 0:
+        x.put("ss", const(0, 16))
+    elif gate.stack is not None:
+        x.put("ss", ite(rule("ist_nulls_ss"), const(0, 16), x.get("ss")))  # rule F10
+    x.put("rsp", rsp)
+    x.put("cs", const(machine.kernel_cs, 16))
+    x.put("cpl", const(0, 2))
+    for flag in ("tf", "nt", "rf", "vm"):  # rule F11
+        x.put(flag, const(0, 1))
+    if gate.kind == "interrupt":
+        x.put("if", const(0, 1))
+    x.put("inhibit", const(0, 2))
+    if event.blocks_nmi:
+        x.nmi_blocked = True
+        x.nmi_pending = False
+    x.rip = gate.entry
+    x.delivered.append(event.name)
+
+
+def raise_fault(x: Execution, fault: Fault) -> None:
+    """An instruction's fault: nothing of it takes effect, and the saved rip is its own (rules F13, F14)."""
+    x.roll_back()
+    deliver(x, fault.vector, const(x.before.rip, 64), fault.error_code, saved_rf=const(1, 1))
+
+
+def masked(x: Execution, event: Event) -> Term:
+    """The condition that a maskable event is held back: IF=0, or a shadow from STI or MOV SS (rules S1, S3)."""
+    if not event.maskable:
+        return const(0, 1)
+    return not_(and_(x.get("if"), eq(x.get("inhibit"), const(0, 2))))

@@ -1,0 +1,131 @@
+"""Returns: IRET with its checks in order, SYSRET (SDM vol. 2A IRET; vol. 2B SYSRET; rules R and I8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import RFLAGS_LAYOUT
+from verifier.ir.ops import Access
+from verifier.machine.execution import Fault, Mishap
+from verifier.machine.rflags import unpack
+from verifier.machine.state import canonical
+from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, zext
+
+if TYPE_CHECKING:
+    from verifier.machine.config import Segment
+    from verifier.machine.execution import Execution
+
+_POP = Access(stack=True)
+GENERAL_PROTECTION = 13
+_LOADED = ("cf", "pf", "af", "zf", "sf", "tf", "df", "of", "nt", "rf", "ac", "id")
+
+
+def iret(x: Execution, width: int) -> None:
+    """IRET of 16, 32 or 64-bit operands. Unblocks NMIs first, whatever comes of it (rules N4 and N6)."""
+    x.nmi_blocked = False
+    if x.decide(x.get("nt")):
+        raise Fault(GENERAL_PROTECTION)  # R2
+    rsp = x.get("rsp")
+    step = width // 8
+    words = [x.load(add(rsp, const(i * step, 64)), width, _POP) for i in range(5)]
+    rip, image, new_rsp = zext(words[0], 64), words[2], zext(words[3], 64)
+    cs, ss = extract(words[1], 15, 0), extract(words[4], 15, 0)
+    old_cpl = x.cpl
+    new_cpl = _check_cs(x, cs, old_cpl)
+    _check_ss(x, ss, new_cpl)
+    if not x.decide(canonical(rip)):
+        raise Fault(GENERAL_PROTECTION)  # R6
+    _load_flags(x, image, old_cpl)
+    x.put("cs", cs)
+    x.put("ss", ss)
+    x.put("rsp", new_rsp)
+    x.put("cpl", const(new_cpl, 2))
+    if new_cpl > old_cpl:
+        null_data_segments(x, new_cpl)
+    x.transfer(rip)
+
+
+def _selector_error(selector: Term) -> Term:
+    """The error code that names a selector: without its RPL (rule R8)."""
+    return zext(and_(selector, const(0xFFFC, 16)), 32)
+
+
+def _is(selector: Term, segment: Segment, rpl: int) -> Term:
+    return eq(selector, const(segment.selector & ~3 | rpl, 16))
+
+
+def _null(selector: Term) -> Term:
+    return eq(extract(selector, 15, 2), const(0, 14))
+
+
+def _check_cs(x: Execution, cs: Term, old_cpl: int) -> int:
+    """The new CPL, or the fault of a bad code selector (rules R4 and R8)."""
+    for segment in x.layout.machine.segments.values():
+        if segment.kind == "code" and segment.dpl >= old_cpl and x.decide(_is(cs, segment, segment.dpl)):
+            if not segment.long:
+                raise_compatibility(x, segment)
+            return segment.dpl
+    raise Fault(GENERAL_PROTECTION, ite(_null(cs), const(0, 32), _selector_error(cs)))
+
+
+def raise_compatibility(x: Execution, segment: Segment) -> None:
+    """A return to 32-bit code ends well only at CPL 3: what runs there is not ours to follow."""
+    if segment.dpl != 3:
+        raise Mishap("wild-jump", f"to 32-bit code at CPL {segment.dpl} (selector {segment.selector:#x})")
+
+
+def _check_ss(x: Execution, ss: Term, new_cpl: int) -> None:
+    """Rule R5: a null SS only below CPL 3 and with RPL = new CPL; else a writable data segment of that DPL."""
+    good = [
+        _is(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
+    ]
+    if new_cpl < 3:
+        good.append(eq(ss, const(new_cpl, 16)))
+    if x.decide(any_of(good)):
+        return
+    raise Fault(GENERAL_PROTECTION, ite(_null(ss), const(0, 32), _selector_error(ss)))
+
+
+def _load_flags(x: Execution, image: Term, old_cpl: int) -> None:
+    """Rule R9. A 16-bit image leaves the flags above bit 15 as they are."""
+    flags = unpack(image)
+    for name in _LOADED:
+        if name in flags:
+            x.put(name, flags[name])
+    may_change_if = ule(const(old_cpl, 2), x.get("iopl"))
+    x.put("if", ite(may_change_if, flags["if"], x.get("if")))
+    if old_cpl == 0:
+        x.put("iopl", flags["iopl"])
+        for name in ("vif", "vip"):
+            if name in flags:
+                x.put(name, flags[name])
+
+
+def null_data_segments(x: Execution, new_cpl: int) -> None:
+    """Rule R10: a data segment register whose segment is too privileged for the new CPL becomes null."""
+    too_privileged = [s for s in x.layout.machine.segments.values() if s.dpl < new_cpl]
+    for name in ("es", "ds", "fs", "gs"):
+        selector = x.get(name)
+        bad = any_of([_is(selector, s, rpl) for s in too_privileged for rpl in range(4)])
+        x.put(name, ite(bad, const(0, 16), selector))
+
+
+def sysret(x: Execution, width: int) -> None:
+    """SYSRET the Intel way: a non-canonical RCX faults at CPL 0, on the stack in use (rule I8)."""
+    if x.cpl != 0:
+        raise Fault(GENERAL_PROTECTION)
+    rip = x.get("rcx") if width == 64 else zext(extract(x.get("rcx"), 31, 0), 64)
+    if not x.decide(canonical(rip)):
+        raise Fault(GENERAL_PROTECTION)
+    flags = unpack(x.get("r11"))
+    for name in RFLAGS_LAYOUT:
+        x.put(name, const(0, 1) if name in ("rf", "vm") else flags[name])
+    segments = x.layout.machine.segments.values()
+    code = next((s for s in segments if s.kind == "code" and s.dpl == 3 and s.long == (width == 64)), None)
+    data = next((s for s in segments if s.kind == "data" and s.dpl == 3), None)
+    if code is None or data is None:
+        raise Mishap("wild-jump", "sysret, and the machine has no user segments")
+    x.put("cs", const(code.selector | 3, 16))
+    x.put("ss", const(data.selector | 3, 16))
+    x.put("cpl", const(3, 2))
+    x.transfer(rip)

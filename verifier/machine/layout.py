@@ -1,0 +1,146 @@
+"""Where the regions are: their symbolic bases, their words, and what their bytes are at the start.
+
+A region without a fixed address has a variable for a base. Its bounds keep it in the kernel half and below the last
+4 GB, so that no sum of base and offset wraps and kernel text is never meant by it; that it overlaps no other region is
+a *fact* given to the solver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import CELL_INDEX
+from verifier.machine.config import MachineConfig, Pointer, Region
+from verifier.terms import Term, add, concat, const, extract, not_, or_, ule, ult, var
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Memory locations are numbered after the cells: region number, then 8-byte word.
+_REGION_SHIFT = 32
+LOWEST_BASE = 0xFFFF_8000_0001_0000
+HIGHEST_END = 0xFFFF_FFFF_0000_0000
+
+CELL_COUNT = len(CELL_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A byte offset in a region, by number."""
+
+    region: int
+    offset: int
+
+
+class Layout:
+    """The regions of one machine as terms."""
+
+    def __init__(self, machine: MachineConfig) -> None:
+        self.machine = machine
+        self.regions: tuple[Region, ...] = tuple(machine.regions.values())
+        self.number = {r.name: i for i, r in enumerate(self.regions)}
+        self.bases: tuple[Term, ...] = tuple(_base(r) for r in self.regions)
+        self._by_base = {b: i for i, b in enumerate(self.bases) if not b.is_const}
+        self._initial: dict[int, Term] = {}
+        self.facts: tuple[Term, ...] = tuple(self._disjointness())
+
+    def base(self, name: str) -> Term:
+        return self.bases[self.number[name]]
+
+    def top(self, name: str) -> Term:
+        """The address just above a region: where an empty stack points."""
+        return add(self.base(name), const(self.machine.regions[name].size, 64))
+
+    def location(self, region: int, word: int) -> int:
+        """The location number of an 8-byte word."""
+        return CELL_COUNT + (region << _REGION_SHIFT) + word
+
+    def place_of(self, location: int) -> Place:
+        """The lowest byte of the word that a location number means."""
+        region, word = divmod(location - CELL_COUNT, 1 << _REGION_SHIFT)
+        return Place(region, word * 8)
+
+    def locate(self, address: Term, size: int) -> Place | None:
+        """The place of an address whose region folding can tell; None if it cannot, or if it is in none.
+
+        An offset outside its own region is in none.
+        """
+        if address.is_const:
+            for i, base in enumerate(self.bases):
+                if base.is_const and 0 <= address.value - base.value <= self.regions[i].size - size:
+                    return Place(i, address.value - base.value)
+            return None
+        root, offset = _split(address)
+        number = self._by_base.get(root)
+        if number is None or not 0 <= offset <= self.regions[number].size - size:
+            return None
+        return Place(number, offset)
+
+    def is_region_address(self, address: Term) -> bool:
+        """Whether an address is a constant distance from some region's base, inside it or not."""
+        return address.is_const or _split(address)[0] in self._by_base
+
+    def inside(self, region: int, address: Term, size: int) -> Term:
+        """The condition that ``size`` bytes at an address lie in a region."""
+        base, limit = self.bases[region], self.regions[region].size - size
+        return not_(or_(ult(address, base), ult(add(base, const(limit, 64)), address)))
+
+    def initial(self, location: int) -> Term:
+        """The word at a location before anything was written to it."""
+        found = self._initial.get(location)
+        if found is None:
+            found = self._initial[location] = self._initial_word(self.place_of(location))
+        return found
+
+    def _initial_word(self, place: Place) -> Term:
+        region = self.regions[place.region]
+        if not region.writable:
+            return const(int.from_bytes(region.contents[place.offset : place.offset + 8], "little"), 64)
+        word = var(f"{region.name}+{place.offset:#x}", 64)
+        for datum in region.data:
+            if datum.initially is None:
+                continue
+            value = self.initial_value(datum.initially, datum.size)
+            word = _overlay(word, place.offset, value, datum.offset)
+        return word
+
+    def initial_value(self, initially: int | Pointer, size: int) -> Term:
+        """A datum's value at rest, ``size`` bytes wide."""
+        if isinstance(initially, Pointer):
+            return add(self.base(initially.region), const(initially.offset, 64))
+        return const(initially, size * 8)
+
+    def _disjointness(self) -> Iterator[Term]:
+        fixed = [
+            (const(s.address, 64), len(s.data)) for s in self.machine.program.sections if s.executable and s.data
+        ]
+        spans = [*zip(self.bases, (r.size for r in self.regions), strict=True), *fixed]
+        for i, (a, a_size) in enumerate(spans):
+            for b, b_size in spans[:i]:
+                apart = or_(ule(add(a, const(a_size, 64)), b), ule(add(b, const(b_size, 64)), a))
+                if not apart.is_const:
+                    yield apart
+
+
+def _base(region: Region) -> Term:
+    if region.address is not None:
+        return const(region.address, 64)
+    return var(f"{region.name}.base", 64, LOWEST_BASE, HIGHEST_END - region.size, region.alignment)
+
+
+def _split(address: Term) -> tuple[Term, int]:
+    if address.op == "add" and address.args[1].is_const:
+        offset = address.args[1].value
+        return address.args[0], offset - (1 << 64) if offset >> 63 else offset
+    return address, 0
+
+
+def _overlay(word: Term, at: int, value: Term, start: int) -> Term:
+    """A word at byte ``at`` with the bytes of ``value``, which begins at byte ``start``, put over it."""
+    parts: list[Term] = []
+    for byte in reversed(range(at, at + 8)):
+        inside = 0 <= byte - start < value.width // 8
+        source, low = (value, (byte - start) * 8) if inside else (word, (byte - at) * 8)
+        parts.append(extract(source, low + 7, low))
+    return concat(*parts)

@@ -1,0 +1,142 @@
+"""A symbolic machine state at an instruction boundary, and the states a run can start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import CELL_INDEX, CELL_NAMES, CELLS
+from verifier.machine.rflags import pack
+from verifier.terms import FALSE, TRUE, Term, add, const, eq, extract, not_, or_, sext, ult, var
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from verifier.machine.config import Context
+    from verifier.machine.layout import Layout
+
+#: The value of ``State.rip`` while control is in the interrupted context, outside the program.
+HOME = -1
+
+LOWEST_CANONICAL_HIGH = 0xFFFF_8000_0000_0000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Home:
+    """The interrupted context: what a run has to come back to. ``rflags`` is the packed image.
+
+    ``tracked``: the saved words that are not constants, by name: what must not be lost.
+    """
+
+    context: Context
+    rip: Term
+    cells: tuple[Term, ...]
+    rflags: Term
+    tracked: Mapping[Term, str]
+
+    def cell(self, name: str) -> Term:
+        if name == "rip":
+            return self.rip
+        return self.rflags if name == "rflags" else self.cells[CELL_INDEX[name]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Control is concrete: ``rip`` is an instruction's address (or `HOME`). Data are terms.
+
+    ``cells`` are in the numbering of `verifier.ir.cells`; ``memory`` maps word locations (`Layout.location`) to
+    64-bit terms, and a location not in it still has its initial word. ``path`` holds the one-bit terms that were
+    decided on the way here. Never changed: a step makes a new state.
+    """
+
+    home: Home
+    rip: int
+    cells: tuple[Term, ...]
+    memory: Mapping[int, Term]
+    path: frozenset[Term]
+    nmi_blocked: bool = False
+    nmi_pending: bool = False
+
+    def cell(self, name: str) -> Term:
+        return self.cells[CELL_INDEX[name]]
+
+    @property
+    def cpl(self) -> int:
+        """The current privilege level: control is concrete, so it is a constant."""
+        return self.cell("cpl").value
+
+    @property
+    def rflags(self) -> Term:
+        return pack(self.cells)
+
+
+def rule(name: str) -> Term:
+    """A rule that differs between processors: one unknown bit for the whole run (see `verifier.trace.run`)."""
+    return var(f"rule:{name}", 1)
+
+
+def starts(layout: Layout) -> Iterator[State]:
+    """Every state before the first event: per interrupted context, and per alignment of its RSP."""
+    for context in layout.machine.contexts:
+        if context.stack is None:
+            yield _start(layout, context, var("rsp0", 64))
+            continue
+        region = layout.machine.regions[context.stack]
+        for residue in range(0, 16, region.rsp_alignment):
+            rsp = add(layout.base(context.stack), const(region.size // 2 + residue, 64))
+            yield _start(layout, context, rsp)
+
+
+def _start(layout: Layout, context: Context, rsp: Term) -> State:
+    values = dict(_arbitrary(context))
+    values |= {
+        "rsp": rsp,
+        "cs": const(context.cs, 16),
+        "ss": const(context.ss, 16),
+        "cpl": const(context.cpl, 2),
+        "inhibit": const(0, 2),
+    }
+    if layout.machine.percpu is not None:
+        base = layout.base(layout.machine.percpu)
+        values["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = base
+    cells = tuple(values[name] for name in CELL_NAMES)
+    rip, path = _interrupted_rip(layout, context)
+    rflags = pack(cells)
+    words = {"rip": rip, "cs": values["cs"], "rflags": rflags, "rsp": rsp, "ss": values["ss"]}
+    tracked = {term: name for name, term in words.items() if not term.is_const}
+    home = Home(context, rip, cells, rflags, tracked)
+    return State(home, HOME, cells, {}, path)
+
+
+def _arbitrary(context: Context) -> Iterator[tuple[str, Term]]:
+    for name, width in CELLS.items():
+        if name in context.fixed:
+            yield name, const(context.fixed[name], width)
+        else:
+            yield name, var(f"{name}0", width)
+
+
+def _interrupted_rip(layout: Layout, context: Context) -> tuple[Term, frozenset[Term]]:
+    """Rule P4: under CPL 3 any canonical address may be there; the kernel's lies outside the program's text."""
+    if context.cpl == 3:
+        rip = var("rip0", 64)
+        return rip, frozenset((canonical(rip),))
+    rip = var("kernel_rip0", 64, LOWEST_CANONICAL_HIGH)
+    return rip, frozenset(not_(in_text) for in_text in text_conditions(layout, rip))
+
+
+def text_conditions(layout: Layout, address: Term) -> Iterator[Term]:
+    """Per executable section: the condition that an address lies in it."""
+    for section in layout.machine.program.sections:
+        if section.executable and section.data:
+            low, high = const(section.address, 64), const(section.end, 64)
+            inside = not_(or_(ult(address, low), ult(high, address)))
+            if inside is not FALSE:
+                yield inside
+
+
+def canonical(address: Term) -> Term:
+    """Bits 63 to 47 of an address are equal (rule A1)."""
+    if address.lo >= LOWEST_CANONICAL_HIGH or address.hi < 1 << 47:
+        return TRUE
+    return eq(sext(extract(address, 47, 0), 64), address)

@@ -1,0 +1,341 @@
+"""One step of the machine: an instruction executed, or an event that strikes, on symbolic data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.errors import LiftError
+from verifier.ir.cells import CELLS
+from verifier.ir.ops import Access
+from verifier.machine.delivery import deliver, masked, raise_fault
+from verifier.machine.events import EVENTS, Event
+from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
+from verifier.machine.iret import iret, sysret
+from verifier.machine.state import HOME, State, canonical
+from verifier.terms import Term, add, apply, const, extract, or_, sext, zext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from verifier.ir.ops import Block, Operation
+    from verifier.machine.config import Contract
+    from verifier.machine.layout import Layout
+    from verifier.terms import Solver
+
+EXECUTE = "execute"
+_DEBUG = 1
+_MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
+_DR6_BS = 1 << 14
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edge:
+    """One way a step can go.
+
+    ``state`` is None where the run ends badly: then ``ended`` is a kind of `verifier.machine.events.MISHAPS`, or
+    ``unresolved``, and ``detail`` says what and where. ``choices`` are the values left open, for re-execution; ``reads``
+    and ``writes`` are location numbers, ``path`` the literals at the end.
+    """
+
+    action: str
+    state: State | None
+    choices: tuple[tuple[str, Term], ...]
+    delivered: tuple[str, ...]
+    reads: frozenset[int]
+    writes: frozenset[int]
+    path: frozenset[Term]
+    ended: str | None = None
+    detail: str = ""
+    latch: bool = False
+
+
+class Stepper:
+    """The machine of one specification, with its solver. Blocks are lifted when they are first reached."""
+
+    def __init__(self, layout: Layout, solver: Solver, lift: Callable[[int], Block]) -> None:
+        self.layout = layout
+        self.solver = solver
+        self._lift = lift
+        self._blocks: dict[int, Block] = {}
+
+    def block(self, address: int) -> Block:
+        found = self._blocks.get(address)
+        if found is None:
+            found = self._blocks[address] = self._lift(address)
+        return found
+
+    def execute(self, state: State) -> Iterator[Edge]:
+        """Every way the instruction at ``state.rip`` can go."""
+        block = self.block(state.rip)
+        return self._edges(state, EXECUTE, lambda x: _execute(x, block))
+
+    def can_arise(self, state: State, name: str) -> bool:
+        """Whether an event can come up at this boundary at all: faults only where a contract says so."""
+        contract = self.hole_at(state)
+        return EVENTS[name].asynchronous or (contract is not None and name in contract.may_raise)
+
+    def strike(self, state: State, name: str) -> Iterator[Edge]:
+        """Every way an event that can arise strikes at this boundary; none where it is held back."""
+        event, contract = EVENTS[name], self.hole_at(state)
+        if event.blocks_nmi and state.nmi_blocked:
+            return iter(())
+        return self._edges(state, name, lambda x: _strike(x, event, contract))
+
+    def hole_at(self, state: State) -> Contract | None:
+        """The contract of the hole that control is inside, if it is."""
+        if state.rip == HOME:
+            return None
+        instruction = self.layout.machine.program.instructions[state.rip]
+        if instruction.mnemonic != "hole_body":
+            return None
+        return self.layout.machine.contracts[str(instruction.hole)]
+
+    def _edges(self, state: State, action: str, run: Callable[[Execution], bool]) -> Iterator[Edge]:
+        def attempt(x: Execution) -> tuple[str | None, str] | None:
+            try:
+                return (None, "") if run(x) else None
+            except Mishap as mishap:
+                return mishap.kind, mishap.detail
+            except Unresolved as unresolved:
+                return "unresolved", unresolved.reason
+
+        for x, outcome in branches(self.layout, self.solver, state, attempt):
+            if outcome is not None:
+                yield _edge(x, action, *outcome)
+
+
+def _edge(x: Execution, action: str, ended: str | None, detail: str) -> Edge:
+    after = x.result()
+    return Edge(
+        action,
+        after if ended is None else None,
+        tuple(x.choices),
+        tuple(x.delivered),
+        frozenset(x.reads),
+        frozenset(x.writes),
+        after.path,
+        ended,
+        detail,
+    )
+
+
+# events
+
+
+def _strike(x: Execution, event: Event, contract: Contract | None) -> bool:
+    if contract is not None:
+        run_hole(x, contract)
+    if x.decide(masked(x, event)):
+        return False
+    home = x.before.rip == HOME
+    saved_rip = x.before.home.rip if home else const(x.before.rip, 64)
+    gate = x.layout.machine.gate_of(event.name)
+    if gate is None:
+        raise Mishap("no-gate", f"{event.name} at {x.describe(saved_rip)}")
+    error_code = x.choose("fault.error_code", 32) if event.error_code else None
+    if event.name == "page_fault":
+        x.put("cr2", x.choose("fault.cr2", 64))
+    saved_rf = const(1, 1) if event.saved_rf else None
+    deliver(x, gate.vector, saved_rip, error_code, saved_rf=saved_rf, event=event)
+    return True
+
+
+def run_hole(x: Execution, contract: Contract) -> None:
+    """The hidden code runs for a while: what it may touch can hold anything."""
+    for cell in contract.clobbers:
+        x.put(cell, x.choose(f"hole.{cell}", CELLS[cell]))
+    if contract.stack:
+        place = x.layout.locate(x.get("rsp"), contract.stack)
+        if place is None:
+            raise Mishap("wild-write", f"the stack of {contract.name} at {x.describe(x.get('rsp'))}")
+        for offset in range(0, contract.stack, 8):
+            x.write_at(place.region, place.offset + offset, x.choose("hole.memory", 64))
+    for name in contract.writes:
+        found = x.layout.machine.datum(name)
+        assert found is not None, name
+        region, datum = found
+        value = x.choose("hole.memory", datum.size * 8)
+        x.write_at(x.layout.number[region.name], datum.offset, value)
+
+
+# instructions
+
+
+def _execute(x: Execution, block: Block) -> bool:
+    trapping = x.get("tf")
+    x.put("inhibit", const(0, 2))
+    try:
+        _run_block(x, block)
+        if x.decide(trapping) and "debug" not in x.delivered:
+            _single_step(x)
+    except Fault as fault:
+        raise_fault(x, fault)
+    return True
+
+
+def _single_step(x: Execution) -> None:
+    """Rule I4: TF was set when the instruction started, so #DB follows it."""
+    x.put("dr6", or_(x.get("dr6"), const(_DR6_BS, 64)))
+    saved = x.before.home.rip if x.rip == HOME else const(x.rip, 64)
+    deliver(x, _DEBUG, saved)
+
+
+def _run_block(x: Execution, block: Block) -> None:
+    values: list[Term] = []
+    puts: dict[str, Term] = {}
+    for operation in block.operations:
+        args = [values[a.index] for a in operation.args]
+        if operation.result is not None:
+            values.append(_value(x, operation, args))
+        elif operation.opcode == "put":
+            puts[str(operation.attr)] = args[0]
+        else:
+            _effect(x, operation, args, puts)
+    for cell, value in puts.items():
+        x.put(cell, value)
+    if "rf" not in puts:
+        x.put("rf", const(0, 1))  # every completed instruction clears RF (SDM vol. 3B 17.3.1.1)
+    end = block.terminator
+    _TERMINATORS[end.opcode](x, block, [values[a.index] for a in end.args])
+
+
+def _value(x: Execution, operation: Operation, args: list[Term]) -> Term:
+    opcode, attr = operation.opcode, operation.attr
+    assert operation.result is not None
+    width = operation.result.width
+    match opcode:
+        case "const":
+            assert isinstance(attr, int)
+            return const(attr, width)
+        case "get":
+            return x.get(str(attr))
+        case "undef":
+            return x.choose("undef", width)
+        case "extract":
+            assert isinstance(attr, tuple)
+            return extract(args[0], *attr)
+        case "zext":
+            return zext(args[0], width)
+        case "sext":
+            return sext(args[0], width)
+        case "load":
+            assert isinstance(attr, Access)
+            return x.load(args[0], width, attr)
+        case "rdmsr":
+            return x.get(_msr(args[0]))
+        case _:
+            return apply(opcode, tuple(args))
+
+
+def _effect(x: Execution, operation: Operation, args: list[Term], puts: dict[str, Term]) -> None:
+    match operation.opcode:
+        case "store":
+            assert isinstance(operation.attr, Access)
+            x.store(args[0], args[1], operation.attr)
+        case "fault_if":
+            if x.decide(args[0]):
+                assert isinstance(operation.attr, int)
+                raise Fault(operation.attr, args[1])
+        case "wrmsr":
+            if not x.decide(canonical(args[1])):
+                raise Fault(13)  # rule I9
+            puts[_msr(args[0])] = args[1]
+
+
+def _msr(index: Term) -> str:
+    if not index.is_const:
+        raise Unresolved(f"the number of a model-specific register is not known: {index!r}")
+    if index.value not in _MSRS:
+        raise Unresolved(f"model-specific register {index.value:#x} is not modelled")
+    return _MSRS[index.value]
+
+
+# terminators: (execution, block, argument terms)
+
+
+def _goto(x: Execution, target: Term) -> None:
+    if not x.decide(canonical(target)):
+        raise Fault(13)  # rule A3: at the branch, with nothing of it done
+    x.transfer(target)
+
+
+def _next(x: Execution, block: Block, args: list[Term]) -> None:
+    _goto(x, const(block.instruction.next_address, 64))
+
+
+def _jump(x: Execution, block: Block, args: list[Term]) -> None:
+    assert isinstance(block.terminator.attr, int)
+    _goto(x, const(block.terminator.attr, 64))
+
+
+def _branch(x: Execution, block: Block, args: list[Term]) -> None:
+    if x.decide(args[0]):
+        _jump(x, block, args)
+    else:
+        _next(x, block, args)
+
+
+def _jump_indirect(x: Execution, block: Block, args: list[Term]) -> None:
+    _goto(x, args[0])
+
+
+def _iret(x: Execution, block: Block, args: list[Term]) -> None:
+    assert isinstance(block.terminator.attr, int)
+    iret(x, block.terminator.attr)
+
+
+def _sysret(x: Execution, block: Block, args: list[Term]) -> None:
+    assert isinstance(block.terminator.attr, int)
+    sysret(x, block.terminator.attr)
+
+
+def _interrupt(x: Execution, block: Block, args: list[Term]) -> None:
+    """INT n and INT3: a gate of too low a DPL is #GP(vector*8+2) (rules F2 and F9); NMIs are not blocked (N9)."""
+    vector = block.terminator.attr
+    assert isinstance(vector, int)
+    gate = x.layout.machine.gates.get(vector)
+    if gate is not None and gate.dpl < x.cpl:
+        raise Fault(13, const(vector * 8 + 2, 32))
+    event = Event(f"int {vector:#x}", vector) if vector != 3 else EVENTS["breakpoint"]
+    deliver(x, vector, const(block.instruction.next_address, 64), event=event)
+
+
+def _exception(x: Execution, block: Block, args: list[Term]) -> None:
+    assert isinstance(block.terminator.attr, int)
+    raise Fault(block.terminator.attr)
+
+
+def _hole_enter(x: Execution, block: Block, args: list[Term]) -> None:
+    contract = x.layout.machine.contracts[str(block.instruction.hole)]
+    x.put("rsp", add(x.get("rsp"), const(-contract.stack, 64)))
+    _next(x, block, args)
+
+
+def _hole_body(x: Execution, block: Block, args: list[Term]) -> None:
+    contract = x.layout.machine.contracts[str(block.instruction.hole)]
+    run_hole(x, contract)
+    x.put("rsp", add(x.get("rsp"), const(contract.stack, 64)))
+    _next(x, block, args)
+
+
+def _unsupported(x: Execution, block: Block, args: list[Term]) -> None:
+    instruction = block.instruction
+    raise LiftError(f"'{instruction.mnemonic}' is not supported here", instruction.span)
+
+
+_TERMINATORS: Mapping[str, Callable[[Execution, Block, list[Term]], None]] = {
+    "next": _next,
+    "jump": _jump,
+    "branch": _branch,
+    "jump_indirect": _jump_indirect,
+    "iret": _iret,
+    "sysret": _sysret,
+    "interrupt": _interrupt,
+    "exception": _exception,
+    "halt": _next,
+    "hole_enter": _hole_enter,
+    "hole_body": _hole_body,
+    "lret": _unsupported,
+    "syscall": _unsupported,
+}

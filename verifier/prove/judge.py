@@ -1,0 +1,190 @@
+"""Watches a search and judges properties on every state and every end of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import CELL_INDEX
+from verifier.machine.execution import Mishap, Unresolved
+from verifier.machine.state import HOME
+from verifier.prove.meaning import Meaning
+from verifier.prove.verdict import Violation
+from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progress, Restored, Unreachable
+from verifier.terms import Term, not_
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from verifier.explore.graph import End, Node
+    from verifier.explore.schedule import Ghost, Script
+    from verifier.machine.layout import Layout
+    from verifier.machine.state import State
+    from verifier.spec.model import Property
+    from verifier.terms import Solver
+
+
+class Judge:
+    """The `Observer` of a search. Keeps, per property, the cheapest violation and what could not be judged."""
+
+    def __init__(
+        self, layout: Layout, solver: Solver, script: Script, properties: Iterable[Property], where: Describe
+    ) -> None:
+        self._layout = layout
+        self._solver = solver
+        self._script = script
+        self.where = where
+        self._at_home = [p for p in properties if _judged_at_home(p)]
+        self._at_nodes = [p for p in properties if p.at != "outermost-return" and not _is_progress(p)]
+        self.violations: dict[str, Violation] = {}
+        self.doubts: dict[str, str] = {}
+        self.judged: dict[str, int] = {p.name: 0 for p in properties}
+        self.home_reads = frozenset(self._home_reads())
+
+    def _home_reads(self) -> set[int]:
+        """Everything that the properties judged at home can look at there."""
+        looked: set[int] = set()
+        for p in self._at_home:
+            for e in walk(p.that):
+                if isinstance(e, Restored):
+                    looked.update(i for c in e.cells for i in _indices(c))
+                elif isinstance(e, AtRest):
+                    looked.update(self._rest_locations())
+                elif not isinstance(e, Handled):
+                    looked.update(CELL_INDEX.values())
+                    looked.update(self._rest_locations())
+        return looked
+
+    def _rest_locations(self) -> set[int]:
+        locations = set()
+        for number, region in enumerate(self._layout.regions):
+            for datum in region.data:
+                for byte in range(datum.offset, datum.offset + datum.size):
+                    locations.add(self._layout.location(number, byte // 8))
+        return locations
+
+    def node(self, node: Node) -> Iterable[int]:
+        looked: set[int] = set()
+        if node.state.rip == HOME:
+            return looked
+        for p in self._at_nodes:
+            if p.at == "always" or (isinstance(p.at, frozenset) and node.state.rip in p.at):
+                looked |= self._judge(p, node, None, node.state, node.ghost)
+        return looked
+
+    def end(self, end: End) -> None:
+        if end.kind == "home":
+            assert end.edge.state is not None
+            for p in self._at_home:
+                self._judge(p, end.node, end, end.edge.state, end.ghost)
+
+    def _judge(self, p: Property, node: Node, end: End | None, state: State, ghost: Ghost) -> set[int]:
+        if not self._script.complete(ghost):
+            return set()
+        self.judged[p.name] += 1
+        meaning = Meaning(self._layout, self._solver, state, ghost, self._script)
+        try:
+            condition = meaning.truth(p.that)
+            self._record(p, node, end, state, meaning, condition)
+        except (Mishap, Unresolved) as problem:
+            self.doubts.setdefault(p.name, f"the property reads {problem.args[-1]}")
+        return meaning.looked_at
+
+    def _record(
+        self, p: Property, node: Node, end: End | None, state: State, meaning: Meaning, condition: Term
+    ) -> None:
+        broken = not_(condition)
+        answer = self._solver.feasible(state.path, broken)
+        if answer == "unknown":
+            self.doubts.setdefault(p.name, "the solver gave up on it in some state")
+        if answer != "sat":
+            return
+        where = self.where(node.state.rip)
+        names = self._culprits(p.that, meaning, state)
+        message = explain(p, names, where, end is not None)
+        literals = state.path | ({broken} if not broken.is_const else frozenset())
+        violation = Violation(_kind(p.that), node, end, literals, message, names)
+        known = self.violations.get(p.name)
+        if known is None or violation.cost < known.cost:
+            self.violations[p.name] = violation
+
+    def _culprits(self, e: Expression, meaning: Meaning, state: State) -> tuple[str, ...]:
+        def may_fail(condition: Term) -> bool:
+            return self._solver.feasible(state.path, not_(condition)) == "sat"
+
+        match e:
+            case Restored(cells):
+                return tuple(c for c in cells if may_fail(meaning.restored(c)))
+            case Intact(None):
+                return tuple(meaning.lost_words())
+            case AtRest():
+                return tuple(name for name, condition in meaning.at_rest() if may_fail(condition))
+            case _:
+                return ()
+
+
+class Describe:
+    """Names an address for messages."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._program = layout.machine.program
+
+    def __call__(self, rip: int) -> str:
+        return "the interrupted context" if rip == HOME else self._program.describe(rip)
+
+
+def explain(p: Property, names: tuple[str, ...], where: str, returned: bool) -> str:
+    """The one sentence that says what broke."""
+    listed = ", ".join(names)
+    match p.that:
+        case Restored():
+            return f"control is back in the interrupted context, but {listed} {_is(names)} not what it was"
+        case Intact(None):
+            return f"the last copy of the interrupted context's {listed} is gone"
+        case Intact(_):
+            return f"at {where} the frame no longer holds the interrupted context's five words"
+        case Handled(event, body):
+            return f"control is back in the interrupted context, but no run of its handler followed the last {event}"
+        case AtRest():
+            return f"control is back in the interrupted context, but {listed} {_is(names)} not at rest"
+        case Unreachable():
+            return f"control reaches {where}"
+        case _:
+            at = "back in the interrupted context" if returned else f"at {where}"
+            return f"{at}, this does not hold: {p.text}"
+
+
+def _is(names: tuple[str, ...]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def walk(e: Expression) -> Iterable[Expression]:
+    """An expression and everything in it."""
+    yield e
+    for name in ("operand", "left", "right", "frame"):
+        inner = getattr(e, name, None)
+        if inner is not None:
+            yield from walk(inner)
+
+
+def _is_progress(p: Property) -> bool:
+    return isinstance(p.that, Progress)
+
+
+def _judged_at_home(p: Property) -> bool:
+    return not _is_progress(p) and p.at in ("outermost-return", "always") and not isinstance(
+        p.that, (Intact, Unreachable)
+    )
+
+
+def _kind(e: Expression) -> str:
+    return {Restored: "restored", Intact: "intact", Handled: "handled", AtRest: "at-rest", Unreachable: "reached"}.get(
+        type(e), "expression"
+    )
+
+
+def _indices(cell: str) -> list[int]:
+    from verifier.ir.cells import FLAGS
+
+    if cell == "rflags":
+        return [CELL_INDEX[f] for f in FLAGS]
+    return [CELL_INDEX[cell]] if cell in CELL_INDEX else []

@@ -1,0 +1,61 @@
+"""Progress: from every reachable state some run without further events comes home (AG EF home on the graph)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.explore.graph import End, Node
+from verifier.machine.state import HOME
+from verifier.machine.step import EXECUTE
+
+if TYPE_CHECKING:
+    from verifier.explore.graph import Graph
+
+
+def stuck_nodes(graph: Graph) -> list[Node]:
+    """The explored nodes from which no event-free run comes home, cheapest first."""
+    nodes = [n for n in graph.nodes if n.merged is None and n.state.rip != HOME]
+    predecessors: dict[Node, list[Node]] = {}
+    reaches: set[Node] = set()
+    work: list[Node] = []
+    for node in nodes:
+        for target in quiet_successors(node):
+            if isinstance(target, Node):
+                predecessors.setdefault(target, []).append(node)
+            elif target.kind == "home" and node not in reaches:
+                reaches.add(node)
+                work.append(node)
+    while work:
+        for before in predecessors.get(work.pop(), ()):
+            if before not in reaches:
+                reaches.add(before)
+                work.append(before)
+    return sorted((n for n in nodes if n not in reaches), key=lambda n: (n.events, n.steps))
+
+
+def quiet_successors(node: Node) -> list[Node | End]:
+    """Where the instruction at a node leads, without an event."""
+    return [
+        t.representative() if isinstance(t, Node) else t for e, t in node.successors if e.action == EXECUTE
+    ]
+
+
+def quiet_run(node: Node) -> tuple[tuple[Node | End, ...], str]:
+    """One event-free run from a stuck node, precisely as explored: up to its end or to where it repeats.
+
+    A run that reaches a merged node stops there: what follows is that of its representative, which is stuck too.
+    """
+    run: list[Node | End] = []
+    seen = {node}
+    while True:
+        following = [t for e, t in node.successors if e.action == EXECUTE]
+        if not following:
+            return tuple(run), "stops"
+        target = following[0]
+        run.append(target)
+        if isinstance(target, End):
+            return tuple(run), f"ends: {target.edge.detail or target.kind}"
+        if target.merged is not None or target in seen:
+            return tuple(run), f"comes back to a state it was in before or to one as stuck ({len(run)} steps on)"
+        seen.add(target)
+        node = target

@@ -1,0 +1,154 @@
+"""From a model to verdicts: which searches to run, and what each says of its properties."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from verifier.explore.paths import Enumeration
+from verifier.explore.schedule import ANY, Script, Watch
+from verifier.explore.search import Explorer, Fixpoint, Limits
+from verifier.lift import lift
+from verifier.machine.events import MISHAPS
+from verifier.machine.layout import Layout
+from verifier.machine.step import Stepper
+from verifier.prove.coverage import coverage_of, schedule_report
+from verifier.prove.judge import Describe, Judge, walk
+from verifier.prove.progress import quiet_run, stuck_nodes
+from verifier.prove.verdict import Result, Violation
+from verifier.spec.expression import Count, Handled, Intact, Progress
+from verifier.terms import Solver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from verifier.explore.graph import Graph
+    from verifier.spec.model import Model, Property, Verdict
+
+class Prover:
+    """Judges the properties of one model. Properties without a schedule share one search; each with one has its own.
+
+    ``bound`` None: to a fixpoint. Otherwise every path with at most that many of each event, by the reference engine,
+    which merges nothing. ``progress`` is told of explored and waiting states now and then.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        bound: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.bound = dict(bound) if bound is not None else None
+        self.layout = Layout(model.machine)
+        self.solver = Solver(self.layout.facts)
+        self._limits = limits or Limits()
+        self._progress = progress
+        program = model.machine.program
+        self._stepper = Stepper(self.layout, self.solver, lambda rip: lift(program.instructions[rip]))
+
+    def results(self, properties: Iterable[Property]) -> Iterator[Result]:
+        """A verdict per property, in the given order as far as searches allow."""
+        wanted = list(properties)
+        shared = [p for p in wanted if p.during is None]
+        if shared:
+            yield from self._search(shared, None)
+        for p in wanted:
+            if p.during is not None:
+                yield from self._search([p], p)
+
+    def _search(self, properties: list[Property], scheduled: Property | None) -> Iterator[Result]:
+        began = time.perf_counter()
+        asked = self.solver.queries
+        script = self._script(properties, scheduled)
+        describe = Describe(self.layout)
+        judge = Judge(self.layout, self.solver, script, properties, describe)
+        explorer = self._explorer(properties, script, judge)
+        graph = explorer.run()
+        self._judge_progress(properties, graph, judge)
+        seconds, queries = time.perf_counter() - began, self.solver.queries - asked
+        for p in properties:
+            verdict, reason, violation = _decide(p, graph, script, judge, explorer)
+            coverage = coverage_of(self.model, graph, explorer, script)
+            yield Result(
+                self.model, p, verdict, reason, graph.states, seconds, coverage, self.bound, violation, queries
+            )  # fmt: skip
+
+    def _script(self, properties: list[Property], scheduled: Property | None) -> Script:
+        inside = [e for p in properties for e in walk(p.that)]
+        watches = dict.fromkeys(Watch(e.event, e.body) for e in inside if isinstance(e, Handled))
+        counted = {e.event for e in inside if isinstance(e, Count)}
+        environment = self.model.environment
+        events = dict(environment.events)
+        if self.bound is not None:
+            events = {name: self.bound.get(name, events[name]) for name in events}
+        outermost: Iterable[str] = environment.outermost
+        schedule = scheduled.during if scheduled is not None else None
+        if schedule is not None and all(item.event != ANY for item in schedule):
+            events = {name: n for name, n in events.items() if any(i.event == name for i in schedule)}
+            outermost = events
+        return Script(events, outermost, tuple(watches), schedule, counted)
+
+    def _explorer(self, properties: list[Property], script: Script, judge: Judge) -> Fixpoint | Enumeration:
+        if self.bound is not None:
+            return Enumeration(self._stepper, script, judge, self._limits, self._progress)
+        return Fixpoint(
+            self._stepper,
+            script,
+            judge,
+            exact=any(isinstance(p.that, Progress) for p in properties),
+            tracked=any(isinstance(e, Intact) for p in properties for e in walk(p.that)),
+            limits=self._limits,
+            progress=self._progress,
+        )
+
+    def _judge_progress(self, properties: list[Property], graph: Graph, judge: Judge) -> None:
+        wanted = [p for p in properties if isinstance(p.that, Progress)]
+        if not wanted or not graph.complete:
+            return
+        stuck = stuck_nodes(graph)
+        for p in wanted:
+            judge.judged[p.name] = graph.states
+            if stuck:
+                run, how = quiet_run(stuck[0])
+                message = f"without further events control never comes back to the interrupted context: it {how}"
+                judge.violations[p.name] = Violation(
+                    "stuck", stuck[0], None, stuck[0].state.path, message, (), run
+                )  # fmt: skip
+
+
+def _decide(
+    p: Property, graph: Graph, script: Script, judge: Judge, explorer: Explorer
+) -> tuple[Verdict, str, Violation | None]:
+    """The verdict, its reason, and the violation if there is one."""
+    violation = judge.violations.get(p.name) or _control_lost(graph, script)
+    if violation is not None:
+        return "refuted", violation.message, violation
+    unresolved = next((e for e in graph.ends if e.kind == "unresolved"), None)
+    if unresolved is not None:
+        where = judge.where(unresolved.node.state.rip)
+        return "unknown", f"at {where}: {unresolved.edge.detail}", None
+    if not graph.complete:
+        return "unknown", f"gave up after {graph.limit}; raise --max-states to go on", None
+    if p.name in judge.doubts:
+        return "unknown", judge.doubts[p.name], None
+    if p.during is not None and not script_completed(script, graph):
+        return schedule_report(p.during, script, graph, explorer)
+    if judge.judged[p.name] == 0:
+        return "vacuous", "no run reaches a place where the property is judged", None
+    return "proved", "", None
+
+
+def script_completed(script: Script, graph: Graph) -> bool:
+    return any(script.complete(n.ghost) for n in graph.nodes) or any(script.complete(e.ghost) for e in graph.ends)
+
+
+def _control_lost(graph: Graph, script: Script) -> Violation | None:
+    """A run that loses control breaks whatever is said of it: anything can follow."""
+    lost = [e for e in graph.ends if e.kind in MISHAPS and script.complete(e.ghost)]
+    if not lost:
+        return None
+    end = min(lost, key=lambda e: (e.events, e.steps))
+    message = f"{MISHAPS[end.kind]}: {end.edge.detail}"
+    return Violation(end.kind, end.node, end, end.edge.path, message)

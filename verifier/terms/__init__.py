@@ -1,0 +1,40 @@
+"""Hash-consed bit-vector terms that fold as they are built; the only folder that imports z3."""
+
+from verifier.terms.arithmetic import add, apply, eq, mul, neg, sle, slt, sub, ule, ult
+from verifier.terms.bits import all_of, and_, any_of, concat, extract, ite, not_, or_, sext, xor, zext
+from verifier.terms.solver import Solver, connected, evaluate
+from verifier.terms.term import FALSE, TRUE, Term, const, havoc, show, var
+
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "Solver",
+    "Term",
+    "add",
+    "all_of",
+    "and_",
+    "any_of",
+    "apply",
+    "concat",
+    "connected",
+    "const",
+    "eq",
+    "evaluate",
+    "extract",
+    "havoc",
+    "ite",
+    "mul",
+    "neg",
+    "not_",
+    "or_",
+    "sext",
+    "show",
+    "sle",
+    "slt",
+    "sub",
+    "ule",
+    "ult",
+    "var",
+    "xor",
+    "zext",
+]

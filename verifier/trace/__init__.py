@@ -1,0 +1,1 @@
+"""A counterexample as a concrete run, and the interpreter that re-executes it."""
