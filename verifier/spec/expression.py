@@ -1,4 +1,4 @@
-"""The abstract syntax of property expressions (parsed by `verifier.spec.grammar`, given meaning by ``prove/``)."""
+"""The abstract syntax of property expressions: parsed by `verifier.spec.grammar`, meaning by ``prove/``."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class Restored:
 class Intact:
     """The five saved words of the interrupted context can still be recovered.
 
-    ``frame`` None: each is held in some register or word of memory. Otherwise: they lie, in the order of a hardware
-    frame (rip, cs, rflags, rsp, ss), at the address that this expression gives.
+    ``frame`` None: each is held in some register or word of memory. Otherwise: they lie, in the order of a
+    hardware frame (rip, cs, rflags, rsp, ss), at the address that this expression gives.
     """
 
     frame: Expression | None

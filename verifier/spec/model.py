@@ -1,4 +1,4 @@
-"""What a specification file means: the machine, the environment, the properties. The arrow into ``explore/``."""
+"""What a specification file means: machine, environment, properties. The arrow into ``explore/``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ Verdict = Literal["proved", "refuted", "unknown", "vacuous"]
 class Environment:
     """Which events may strike: name -> how often in a run, None for any number.
 
-    Asynchronous events (nmi, irq, machine_check) strike at any boundary where the machine lets them; faults strike
-    where a contract says that they may. ``outermost``: the events that may strike the interrupted context first.
+    Asynchronous events (nmi, irq, machine_check) strike at any boundary where the machine lets them; faults
+    strike where a contract says that they may. ``outermost``: the events that may strike the interrupted
+    context first.
     """
 
     events: Mapping[str, int | None]
@@ -45,9 +46,9 @@ class ScheduleItem:
 class Property:
     """One property of a spec.
 
-    ``at``: ``outermost-return`` (when control returns to the interrupted context), ``always`` (at every boundary),
-    or the addresses of labels: whenever control is there. ``during``: the property speaks only of runs whose events
-    are exactly these, in this order; None: of all runs.
+    ``at``: ``outermost-return`` (when control returns to the interrupted context), ``always`` (at every
+    boundary), or the addresses of labels: whenever control is there. ``during``: the property speaks only of
+    runs whose events are exactly these, in this order; None: of all runs.
     """
 
     name: str

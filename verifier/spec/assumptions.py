@@ -1,0 +1,121 @@
+"""What a verdict takes for granted, in sentences: printed with every proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import FLAGS, STATUS_FLAGS
+from verifier.machine.config import Context, Contract, Gate, MachineConfig, Pointer
+from verifier.spec.names import GENERAL_BUT_RSP
+
+if TYPE_CHECKING:
+    from verifier.spec.model import Environment
+
+_GROUPS = {
+    "the general registers but rsp": GENERAL_BUT_RSP,
+    "the flags": FLAGS,
+    "the status flags": STATUS_FLAGS,
+}
+
+
+def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, ...]:
+    """One sentence each, in a fixed order."""
+    return (
+        "there is one CPU, it sees its own accesses in program order, and nobody else writes its memory",
+        *(_gate(g) for g in machine.gates.values()),
+        *_stacks(machine),
+        *(_contract(c) for c in machine.contracts.values()),
+        *(_context(c) for c in machine.contexts),
+        *_home(machine.contexts),
+        _events(environment),
+        *_regions(machine),
+        _at_start(machine),
+    )
+
+
+def _list(words: Iterable[str], nothing: str = "nothing") -> str:
+    return ", ".join(words) or nothing
+
+
+def _gate(gate: Gate) -> str:
+    effect = "clears IF" if gate.kind == "interrupt" else "leaves IF as it is"
+    article = "an interrupt" if gate.kind == "interrupt" else "a trap"
+    stack = f"on stack {gate.stack}" if gate.stack else "on the current stack, or RSP0 from CPL 3"
+    return f"{gate.event} (vector {gate.vector}) enters through {article} gate ({effect}) {stack}"
+
+
+def _stacks(machine: MachineConfig) -> Iterator[str]:
+    if machine.rsp0:
+        yield f"RSP0 is the top of {machine.rsp0}"
+
+
+def _contract(contract: Contract) -> str:
+    raised = [f"{name} any number of times" for name in contract.may_raise]
+    may_if = "may" if "if" in contract.clobbers else "may not"
+    changed = _grouped(c for c in contract.clobbers if c != "if")
+    writes = f", writes {_list(contract.writes)}" if contract.writes else ", writes no named data"
+    return (
+        f"{contract.name} may raise {_list(raised)}, {may_if} change IF, may change {changed}, "
+        f"keeps all other registers and flags, uses {contract.stack} bytes of stack{writes}"
+    )
+
+
+def _grouped(cells: Iterable[str]) -> str:
+    """Cells by name, whole groups by the name of the group."""
+    left = list(cells)
+    words = []
+    for name, group in _GROUPS.items():
+        if set(group) <= set(left):
+            words.append(name)
+            left = [c for c in left if c not in group]
+    return _list(words + left)
+
+
+def _context(context: Context) -> str:
+    base = "the kernel's" if context.gs == "kernel" else "any value"
+    stack = f"rsp in the middle of {context.stack}" if context.stack else "any rsp"
+    fixed = [
+        f"{name} = {value:#x}" if value > 9 else f"{name} = {value}" for name, value in context.fixed.items()
+    ]
+    return (
+        f"interrupted: {context.name} (CPL {context.cpl}, cs {context.cs:#x}, ss {context.ss:#x}, "
+        f"gs base: {base}, {stack}; {_list(fixed, 'no flag fixed')}; everything else arbitrary)"
+    )
+
+
+def _home(contexts: Iterable[Context]) -> Iterator[str]:
+    if any(c.cpl == 0 for c in contexts):
+        yield "an interrupted kernel context runs outside the program's text"
+
+
+def _events(environment: Environment) -> str:
+    counts = [
+        f"{name} {'any number' if count is None else f'at most {count}'}"
+        for name, count in environment.events.items()
+    ]
+    return f"events: {_list(counts)}; the first is {' or '.join(environment.outermost)}"
+
+
+def _regions(machine: MachineConfig) -> Iterator[str]:
+    floating = [r for r in machine.regions.values() if r.address is None]
+    fixed = [r for r in machine.regions.values() if r.address is not None]
+    sizes = (f"{r.name} ({r.size} bytes, aligned to {r.alignment})" for r in floating)
+    yield f"regions do not overlap each other or the text: {_list(sizes)}"
+    if fixed:
+        yield "at fixed addresses: " + _list(f"{r.name} ({r.size} bytes at {r.address:#x})" for r in fixed)
+
+
+def _at_start(machine: MachineConfig) -> str:
+    known = []
+    for region in machine.regions.values():
+        known += [f"{d.name} = {_value(d.initially)}" for d in region.data if d.initially is not None]
+        if not region.writable:
+            known.append(f"{region.name} as the program gives it")
+    return f"at the start: {_list(known, 'nothing is known')}; everything else in memory is arbitrary"
+
+
+def _value(value: int | Pointer) -> str:
+    if isinstance(value, Pointer):
+        return f"{value.region}.base + {value.offset:#x}"
+    return f"{value:#x}" if value > 9 else f"{value}"

@@ -1,0 +1,115 @@
+"""The built-in properties: what their arguments mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from lark import Token, Tree
+
+from verifier.errors import nearest
+from verifier.spec.expression import (
+    AtRest,
+    Count,
+    Expression,
+    Handled,
+    Intact,
+    Progress,
+    Restored,
+    Unreachable,
+)
+from verifier.spec.names import FUNCTIONS, RESTORABLE, RESTORED_GROUPS
+
+if TYPE_CHECKING:
+    from verifier.spec.operands import Scope
+
+Arguments = list[Tree[Token]]
+Value = Callable[[Tree[Token]], Expression]
+
+#: Whole properties: they speak of runs, so they cannot be part of a larger expression.
+ALONE = (Intact, Handled, Progress, Unreachable)
+
+
+def call_function(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Expression | None:
+    """The meaning of ``name(arguments)``, None if no function has that name."""
+    name = str(call.children[0])
+    simple: dict[str, Expression] = {"progress": Progress(), "at_rest": AtRest()}
+    if name in simple:
+        _expect(scope, call, arguments, 0, f"{name} takes no arguments")
+        return simple[name]
+    if name == "intact":
+        return _intact(scope, call, arguments, value)
+    if name == "restored":
+        return _restored(scope, call, arguments)
+    if name == "handled":
+        _expect(scope, call, arguments, 2, "handled takes an event and a label: handled(nmi, body)")
+        return Handled(_event(scope, arguments[0]), _label(scope, arguments[1]))
+    if name == "unreachable":
+        _expect(scope, call, arguments, 1, "unreachable takes one label")
+        return Unreachable(_label(scope, arguments[0]))
+    if name == "count":
+        _expect(scope, call, arguments, 1, "count takes one event")
+        return Count(_event(scope, arguments[0]))
+    return None
+
+
+def unknown_function(scope: Scope, token: Token) -> Exception:
+    return scope.error(token, f"unknown function '{token}'", nearest(str(token), FUNCTIONS))
+
+
+def _expect(scope: Scope, call: Tree[Token], arguments: Arguments, count: int, message: str) -> None:
+    if len(arguments) != count:
+        raise scope.error(call, message)
+
+
+def _word(scope: Scope, tree: Tree[Token], what: str) -> str:
+    if tree.data not in ("name", "register"):
+        raise scope.error(tree, f"{what} is wanted here")
+    return str(cast("Token", tree.children[0])).removeprefix("%")
+
+
+def _event(scope: Scope, tree: Tree[Token]) -> str:
+    word = _word(scope, tree, "an event")
+    if word not in scope.names.events:
+        known = list(scope.names.events)
+        raise scope.error(
+            tree,
+            f"'{word}' is no event of environment.events",
+            nearest(word, known) or f"the events are {', '.join(known)}",
+        )
+    return word
+
+
+def _label(scope: Scope, tree: Tree[Token]) -> int:
+    word = _word(scope, tree, "a label")
+    if word not in scope.names.code:
+        raise scope.error(tree, f"'{word}' is no label of an instruction", nearest(word, scope.names.code))
+    return scope.names.code[word]
+
+
+def _restored(scope: Scope, call: Tree[Token], arguments: Arguments) -> Restored:
+    if not arguments:
+        raise scope.error(call, "restored needs names: restored(rip, rsp, registers), or restored(all)")
+    cells: list[str] = []
+    for argument in arguments:
+        word = _word(scope, argument, "a register, a flag, 'registers' or 'all'")
+        group = RESTORED_GROUPS.get(word) or ((word,) if word in RESTORABLE else None)
+        if group is None:
+            hint = nearest(word, [*RESTORABLE, *RESTORED_GROUPS])
+            raise scope.error(argument, f"unknown register '{word}' in restored()", hint)
+        cells += group
+    return Restored(tuple(dict.fromkeys(cells)))
+
+
+def _intact(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Intact:
+    usage = "write intact(frame), or intact(frame at ADDRESS)"
+    _expect(scope, call, arguments, 1, usage)
+    (argument,) = arguments
+    frame: Tree[Token] | None = None
+    word = argument
+    if argument.data == "located":
+        token, frame = cast("tuple[Token, Tree[Token]]", argument.children)
+        word = Tree("name", [token], argument.meta)
+    if _word(scope, word, "'frame'") != "frame":
+        raise scope.error(argument, usage)
+    return Intact(None if frame is None else value(frame))

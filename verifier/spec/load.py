@@ -1,0 +1,127 @@
+"""A specification file to a `Model`: reads the parts in the order in which they need each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from verifier import asm
+from verifier.machine.config import MachineConfig
+from verifier.spec import memory
+from verifier.spec.assumptions import assumptions
+from verifier.spec.document import Fields, read
+from verifier.spec.environment import check_stacks, read_contexts, read_environment
+from verifier.spec.gates import read_contracts, read_gates, read_selectors, segments_of, stack_name
+from verifier.spec.memory import Declared
+from verifier.spec.model import Model
+from verifier.spec.names import DataName, Names
+from verifier.spec.properties import read_properties
+from verifier.spec.sources import Sources, project_root, read_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from verifier.asm.program import Program
+
+FORMAT = 1
+_PARTS = ("format", "title", "program", "machine", "holes", "environment", "properties")
+_MACHINE = ("stacks", "rsp0", "interrupted_stack", "idt", "percpu", "data", "segments")
+_ENVIRONMENT = ("interrupted", "events", "outermost")
+
+
+@cache
+def _schema_text() -> str:
+    return files("verifier.spec").joinpath("schema.json").read_text("utf-8")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the format, for editors; `load` checks more than it can say."""
+    return cast("dict[str, Any]", json.loads(_schema_text()))
+
+
+def load(path: Path, root: Path | None = None) -> Model:
+    """The model that the specification at ``path`` describes.
+
+    ``root``: the folder tree that the files it names must lie in; default: see `project_root`. Raises
+    SpecError (for the assembly text AsmError) with the place of what is wrong.
+    """
+    spec = read(path, str(path)).fields(_PARTS, required=[p for p in _PARTS if p not in ("title", "holes")])
+    if spec["format"].integer(0, 10**9) != FORMAT:
+        raise spec["format"].error(f"this version reads format {FORMAT} only", f"write 'format: {FORMAT}'")
+    tree = root.resolve() if root else project_root(path)
+    program_part = spec["program"].fields(("source", "define", "text"), required=("source",))
+    sources = read_sources(program_part, path, tree)
+    machine_part = spec["machine"].fields(_MACHINE, required=("idt",))
+    declared = memory.declare(machine_part, sources.text_base)
+    program, declared = _assembled(sources, declared, tree)
+    return _model(path, spec, machine_part, program, declared)
+
+
+def _assembled(
+    sources: Sources, declared: tuple[Declared, ...], root: Path
+) -> tuple[Program, tuple[Declared, ...]]:
+    """The program, and the declared names where they finally lie.
+
+    Only the assembled text tells which per-CPU names it defines itself; if some, the others move behind them.
+    """
+    program = _assemble(sources, declared, root)
+    moved = memory.moved_behind_text(declared, program)
+    if moved != declared and any(memory.in_percpu(program, d.name) for d in declared):
+        program = _assemble(sources, moved, root)
+        declared = moved
+    return program, declared
+
+
+def _assemble(sources: Sources, declared: Iterable[Declared], root: Path) -> Program:
+    externals = {d.name: d.address for d in declared}
+    return asm.assemble(
+        sources.files,
+        root=root,
+        defines=sources.defines,
+        externals=externals,
+        text_base=sources.text_base,
+    )
+
+
+def _names(program: Program, data: dict[str, DataName], regions: Iterable[str]) -> Names:
+    values = {name: symbol.value for name, symbol in program.symbols.items()}
+    code = {
+        name: symbol.value
+        for name, symbol in program.symbols.items()
+        if symbol.section is not None and symbol.value in program.instructions
+    }
+    return Names(values, code, data, tuple(regions))
+
+
+def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: tuple[Declared, ...]) -> Model:
+    """What can be said once the program is assembled."""
+    data = memory.placed(declared, program)
+    empty = memory.stacks(part) | memory.data_regions(declared, data, program)
+    names = _names(program, data, empty)
+    regions = memory.with_initial_values(empty, declared, names)
+    selectors = read_selectors(part)
+    outside = spec["environment"].fields(_ENVIRONMENT, required=("interrupted", "events"))
+    contexts = read_contexts(outside, selectors)
+    if all(c.stack != memory.INTERRUPTED for c in contexts):
+        del regions[memory.INTERRUPTED]
+    machine = MachineConfig(
+        program,
+        regions,
+        gates=read_gates(part, names, regions),
+        segments=segments_of(selectors),
+        contracts=read_contracts(spec, program, names),
+        contexts=contexts,
+        kernel_cs=selectors["kernel_cs"],
+        rsp0=part.get("rsp0", lambda v: stack_name(v, regions), None),
+        percpu=memory.PERCPU if memory.PERCPU in regions else None,
+    )
+    environment = read_environment(outside, machine.gates, machine.contracts)
+    check_stacks(outside, machine, environment.outermost)
+    names = replace(names, events=tuple(environment.events))
+    properties = read_properties(spec, names, program)
+    title = spec.get("title", lambda v: v.text(), path.stem)
+    return Model(path, title, machine, environment, properties, assumptions(machine, environment))

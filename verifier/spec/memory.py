@@ -1,0 +1,273 @@
+"""The memory of the machine: stacks, per-CPU and other named data, and the program's own data sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from verifier.machine.config import Datum, Pointer, Region
+from verifier.spec.document import Value, integer_from
+from verifier.spec.expression import Binary, Expression, Number, RegionRef, Unary
+from verifier.spec.grammar import parse
+from verifier.spec.names import DataName, Names
+from verifier.spec.operands import Scope, signed
+from verifier.spec.positions import locator
+from verifier.spec.sources import KERNEL_HALF
+
+if TYPE_CHECKING:
+    from verifier.asm.program import Program, Section
+    from verifier.spec.document import Fields
+
+MAX_SIZE = 16 << 20
+PERCPU = "percpu"
+INTERRUPTED = "interrupted_stack"
+#: Named data stand this far above the text, each in a stretch of its own with a gap before the next.
+DATA_DISTANCE = 1 << 28
+_GAP = 64
+_PERCPU_SECTIONS = (".data..percpu", ".data.percpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One entry of ``percpu`` or ``data``; ``address`` is an offset for the former. ``size`` 0: not given."""
+
+    key: Value
+    name: str
+    size: int
+    address: int
+    initially: Value | None
+    percpu: bool
+
+
+def natural_alignment(size: int) -> int:
+    """The largest power of two that divides the size, at most 16."""
+    return min(16, size & -size) if size else 1
+
+
+def declare(machine: Fields, text_base: int) -> tuple[Declared, ...]:
+    """The declared names, placed in order. SpecError for a size that is none or a name given twice."""
+    offset = 0
+    found: dict[str, Declared] = {}
+    for key, value in machine.entries("percpu"):
+        item = _declared(key, value, percpu=True, address=0)
+        offset = -(-offset // natural_alignment(item.size)) * natural_alignment(item.size)
+        found[item.name] = replace(item, address=offset)
+        offset += item.size
+    address = text_base + DATA_DISTANCE
+    for key, value in machine.entries("data"):
+        item = _declared(key, value, percpu=False, address=address)
+        if item.name in found:
+            raise key.error(f"'{item.name}' is a per-CPU name already")
+        found[item.name] = item
+        if item.address == address:
+            address += -(-(item.size + _GAP) // _GAP) * _GAP
+    return tuple(found.values())
+
+
+def _declared(key: Value, value: Value, *, percpu: bool, address: int) -> Declared:
+    known = ("size", "initially") if percpu else ("size", "initially", "address")
+    fields = value.fields(known)
+    size = fields.get("size", lambda v: v.integer(1, MAX_SIZE), 0)
+    place = fields.get("address", lambda v: v.integer(KERNEL_HALF, (1 << 64) - MAX_SIZE), address)
+    initially = fields.found.get("initially")
+    return Declared(key, key.identifier("a data name"), size, place, initially, percpu)
+
+
+def in_percpu(program: Program, name: str) -> bool:
+    """Whether the text itself defines the name in a per-CPU section."""
+    symbol = program.symbols.get(name)
+    return symbol is not None and (symbol.section or "").startswith(_PERCPU_SECTIONS)
+
+
+def moved_behind_text(declared: Iterable[Declared], program: Program) -> tuple[Declared, ...]:
+    """The per-CPU names that the text does not define, placed behind those that it does."""
+    offset = max((s.end for s in program.sections if s.name.startswith(_PERCPU_SECTIONS)), default=0)
+    moved = []
+    for item in declared:
+        if item.percpu and not in_percpu(program, item.name):
+            alignment = natural_alignment(item.size)
+            offset = -(-offset // alignment) * alignment
+            moved.append(replace(item, address=offset))
+            offset += item.size
+        else:
+            moved.append(item)
+    return tuple(moved)
+
+
+def placed(declared: Iterable[Declared], program: Program) -> dict[str, DataName]:
+    """Every datum's place and size: as declared, or as the text defines it.
+
+    SpecError where the two disagree, where neither gives a size, and where the text defines the name as
+    something else.
+    """
+    names: dict[str, DataName] = {}
+    for section in program.sections:
+        if not section.executable:
+            percpu = section.name.startswith(_PERCPU_SECTIONS)
+            sizes = _sizes(program, section)
+            names |= {name: DataName(a, size, percpu) for name, (a, size) in sizes.items()}
+    for item in declared:
+        symbol = program.symbols.get(item.name)
+        if symbol is None or symbol.section is None:
+            if not item.size:
+                raise item.key.error(f"'{item.name}' has no size", f"add 'size: 8' to {item.key.path}")
+            names[item.name] = DataName(item.address, item.size, item.percpu)
+        else:
+            names[item.name] = _agreed(item, names.get(item.name), symbol.size)
+    return names
+
+
+def _agreed(item: Declared, place: DataName | None, stated_size: int) -> DataName:
+    """The declaration of a name that the text defines too."""
+    if place is None or place.percpu != item.percpu:
+        kind = "per-CPU datum" if item.percpu else "datum outside the per-CPU sections"
+        raise item.key.error(f"the program defines '{item.name}', but not as a {kind}")
+    if item.size and (item.size > place.size or (stated_size and item.size != stated_size)):
+        message = f"'{item.name}' has {place.size} bytes in the program, {item.size} here"
+        raise item.key.error(message, "leave 'size' out: the program gives it")
+    return replace(place, size=item.size or place.size)
+
+
+def _sizes(program: Program, section: Section) -> dict[str, tuple[int, int]]:
+    """Address and size of each symbol of a section: its ``.size``, or up to the next symbol."""
+    symbols = [s for s in program.symbols.values() if s.section == section.name and not s.defined_by_set]
+    edges = sorted({s.value for s in symbols} | {section.end})
+    after = dict(pairwise(edges))
+    sizes = {s.name: (s.value, s.size or after.get(s.value, s.value) - s.value) for s in symbols}
+    return {name: place for name, place in sizes.items() if place[1]}
+
+
+def stacks(machine: Fields) -> dict[str, Region]:
+    """The regions of ``machine.stacks`` and ``machine.interrupted_stack``."""
+    regions = {}
+    for key, value in machine.entries("stacks"):
+        name = key.identifier("a stack's name", dots=False)
+        if name in (PERCPU, INTERRUPTED):
+            raise key.error(f"'{name}' is the name of another region", "choose another name")
+        fields = value.fields(("size",), required=("size",))
+        regions[name] = Region(name, "stack", fields["size"].integer(64, MAX_SIZE, 16))
+    size, alignment = 4096, 8
+    if "interrupted_stack" in machine:
+        fields = machine["interrupted_stack"].fields(("size", "alignment"))
+        size = fields.get("size", lambda v: v.integer(512, MAX_SIZE, 16), size)
+        alignment = fields.get("alignment", lambda v: _power_of_two(v, 16), alignment)
+    regions[INTERRUPTED] = Region(INTERRUPTED, "interrupted", size, rsp_alignment=alignment)
+    return regions
+
+
+def _power_of_two(value: Value, high: int) -> int:
+    number = value.integer(1, high)
+    if number & (number - 1):
+        raise value.error(f"{value.path} must be a power of two, not {number}")
+    return number
+
+
+def data_regions(
+    declared: Iterable[Declared], names: Mapping[str, DataName], program: Program
+) -> dict[str, Region]:
+    """The per-CPU region, one per declared datum, one per data section; nothing ``initially`` yet.
+
+    SpecError for two that overlap.
+    """
+    regions = {}
+    percpu = {n: d for n, d in names.items() if d.percpu}
+    if percpu:
+        size = max(d.address + d.size for d in percpu.values())
+        regions[PERCPU] = Region(PERCPU, "percpu", size, data=_data(percpu, 0))
+    for section in program.sections:
+        if not section.executable and section.data and not section.name.startswith(_PERCPU_SECTIONS):
+            regions[section.name] = _section_region(section, names)
+    for item in declared:
+        symbol = program.symbols.get(item.name)
+        if not item.percpu and (symbol is None or symbol.section is None):
+            data = (Datum(item.name, 0, item.size),)
+            regions[item.name] = Region(item.name, "data", item.size, item.address, 1, data)
+    _refuse_overlaps(declared, regions, program)
+    return regions
+
+
+def _data(names: Mapping[str, DataName], base: int) -> tuple[Datum, ...]:
+    data = [Datum(name, d.address - base, d.size) for name, d in names.items()]
+    return tuple(sorted(data, key=lambda d: (d.offset, d.name)))
+
+
+def _section_region(section: Section, names: Mapping[str, DataName]) -> Region:
+    inside = {n: d for n, d in names.items() if not d.percpu and section.address <= d.address < section.end}
+    contents = b"" if section.writable else section.data
+    size, data = len(section.data), _data(inside, section.address)
+    return Region(section.name, "data", size, section.address, 1, data, section.writable, contents)
+
+
+def _refuse_overlaps(declared: Iterable[Declared], regions: Mapping[str, Region], program: Program) -> None:
+    taken = [(r.address, r.address + r.size, r.name) for r in regions.values() if r.address is not None]
+    taken += [(s.address, s.end, s.name) for s in program.sections if s.executable and s.data]
+    for item in declared:
+        for start, end, name in taken:
+            if (
+                not item.percpu
+                and name != item.name
+                and start < item.address + item.size
+                and item.address < end
+            ):
+                raise item.key.error(f"'{item.name}' overlaps '{name}' ({start:#x}..{end:#x})")
+
+
+def with_initial_values(
+    regions: Mapping[str, Region], declared: Iterable[Declared], names: Names
+) -> dict[str, Region]:
+    """The regions with every ``initially`` filled in."""
+    values = {d.name: _initial(d, regions, names) for d in declared if d.initially is not None}
+    filled = {}
+    for name, region in regions.items():
+        data = tuple(replace(d, initially=values.get(d.name)) for d in region.data)
+        filled[name] = replace(region, data=data)
+    for item in declared:
+        if item.name in values and not item.percpu:
+            _refuse_read_only(item, filled)
+    return filled
+
+
+def _refuse_read_only(item: Declared, regions: Mapping[str, Region]) -> None:
+    for region in regions.values():
+        if not region.writable and any(d.name == item.name for d in region.data):
+            raise item.key.error(f"'{item.name}' lies in the read-only section {region.name}")
+
+
+def _initial(item: Declared, regions: Mapping[str, Region], names: Names) -> int | Pointer:
+    value = item.initially
+    assert value is not None
+    size = names.data[item.name].size
+    number = integer_from(value.text("an integer, a label or a region's edge"))
+    if value.is_plain and number is not None:
+        bits = 8 * size
+        return value.integer(-(1 << bits - 1), (1 << bits) - 1) & ((1 << bits) - 1)
+    if size != 8:
+        raise value.error(f"'{item.name}' has {size} bytes: an address has 8")
+    result = _constant(parse(value.text(), Scope(names, locator(value))), regions)
+    if result is None:
+        raise value.error("not a constant", "an integer, $label, stack.top - 16")
+    return result
+
+
+_Combine = Callable[[int, int], int]
+_SIGNS: dict[str, _Combine] = {"+": lambda a, b: a + b, "-": lambda a, b: a - b}
+
+
+def _constant(expression: Expression, regions: Mapping[str, Region]) -> int | Pointer | None:
+    """An address known before the run: a number, or a place in a region."""
+    if isinstance(expression, Number):
+        return expression.value
+    if isinstance(expression, RegionRef):
+        region = regions[expression.region]
+        return Pointer(region.name, region.size if expression.edge == "top" else 0)
+    if isinstance(expression, Unary) and expression.op == "-" and isinstance(expression.operand, Number):
+        return -expression.operand.value & ((1 << 64) - 1)
+    if isinstance(expression, Binary) and expression.op in _SIGNS and isinstance(expression.right, Number):
+        left, combine = _constant(expression.left, regions), _SIGNS[expression.op]
+        if isinstance(left, Pointer):
+            return Pointer(left.region, combine(left.offset, signed(expression.right.value)))
+        if left is not None:
+            return combine(left, expression.right.value) & ((1 << 64) - 1)
+    return None
