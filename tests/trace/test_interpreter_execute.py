@@ -31,6 +31,7 @@ from interpreter_machine import (
 )
 
 from verifier.errors import LiftError
+from verifier.ir import Access
 from verifier.trace.interpreter.deliver import Delivery
 from verifier.trace.interpreter.memory import Memory
 from verifier.trace.interpreter.work import Work
@@ -222,6 +223,8 @@ USER_GS = 0x7000_0000_0000
         ("user", USER_GS, GS, True),
         ("user", PERCPU, GS, False),
         ("user", USER_GS, PLAIN, False),
+        ("user", USER_GS, Access(segment="ds"), False),
+        ("user", USER_GS, Access(segment="fs"), True),
         ("kernel", USER_GS, GS, False),
     ],
 )

@@ -99,7 +99,7 @@ class Memory:
 
     def _lies_with_user(self, work: Work, access: Access) -> bool:
         """Whether an address comes from a segment base that the interrupted user context chose."""
-        if access.segment is None or not self._user_gs:
+        if access.segment not in ("fs", "gs") or not self._user_gs:
             return False
         base = f"{access.segment}_base"
         return work.cells[base] == self._start[base]
