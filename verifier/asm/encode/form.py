@@ -153,8 +153,9 @@ def _memory(raw: RawMem, value: int, width: int) -> Mem:
     base = REGISTERS[raw.base] if raw.base is not None else None
     index = REGISTERS[raw.index] if raw.index is not None else None
     address_width = (base or index or REGISTERS["rax"]).width
+    segment = raw.segment if raw.segment in ("fs", "gs") else None
     if base is not None and base.file == POINTER:
-        return Mem(None, None, 1, value % _ADDRESSES, width, raw.segment, True, address_width)
+        return Mem(None, None, 1, value % _ADDRESSES, width, segment, True, address_width)
     signed = displacement(value, address_width)
     return Mem(
         base=base.name if base else None,
@@ -162,6 +163,6 @@ def _memory(raw: RawMem, value: int, width: int) -> Mem:
         scale=raw.scale if index else 1,
         disp=signed64(value) if signed is None else signed,
         width=width,
-        segment=raw.segment,
+        segment=segment,
         address_width=address_width,
     )

@@ -92,6 +92,7 @@ KINDS: dict[str, Kind] = {
     "Ms": _memory(80),
     "Mdq": _memory(128),
     "Sw": Kind(REG, SEGMENT, (16,), 16),
+    "Sd": Kind(REG, SEGMENT, (16,), 16, excluded="cs"),
     "Cq": Kind(REG, CONTROL, (64,), 64),
     "Dq": Kind(REG, DEBUG, (64,), 64),
     "O": Kind(MOFFS, memory=True, field=64),

@@ -47,5 +47,4 @@ REGISTERS: dict[str, Register] = {
     **{f"cr{i}": Register(f"cr{i}", CONTROL, i, 64) for i in (0, 2, 3, 4, 8)},
     **{f"{stem}{i}": Register(f"dr{i}", DEBUG, i, 64) for stem in ("dr", "db") for i in range(8)},
     "rip": Register("rip", POINTER, 5, 64),
-    "eip": Register("rip", POINTER, 5, 32),
 }

@@ -45,8 +45,8 @@ mov    q    Iv,Zv   B8
 mov    wl   Sw,Rv   8C
 mov    q    Sw,Rv   8C as32
 mov    w    Sw,Mw   8C as16
-mov    wlq  Rv,Sw   8E as16
-mov    w    Mw,Sw   8E as16
+mov    wlq  Rv,Sd   8E as16
+mov    w    Mw,Sd   8E as16
 mov    q    Cq,Rq   0F20 d64
 mov    q    Rq,Cq   0F22 d64
 mov    q    Dq,Rq   0F21 d64
@@ -171,7 +171,7 @@ sysexit lq -     0F35
 
 _SYSTEM = """
 nop      -    -     90
-nop      wlq  Ev    0F1F /0
+nop      wlq  Ev    0F1F /0 bare
 pause    -    -     F390
 endbr64  -    -     F30F1EFA
 ud2/ud2a -    -     0F0B
