@@ -13,7 +13,7 @@ from verifier.machine.events import EVENTS, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
 from verifier.machine.iret import iret, sysret
 from verifier.machine.state import HOME, State, canonical
-from verifier.terms import Term, add, apply, const, extract, or_, sext, zext
+from verifier.terms import Term, add, and_, apply, const, eq, extract, not_, or_, sext, zext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +27,9 @@ EXECUTE = "execute"
 _DEBUG = 1
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
+
+#: The ``inhibit`` cell after MOV SS and POP SS.
+SS_SHADOW = const(2, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,15 +166,22 @@ def run_hole(x: Execution, contract: Contract) -> None:
 
 
 def _execute(x: Execution, block: Block) -> bool:
-    trapping = x.get("tf")
+    trapping, held = x.get("tf"), eq(x.get("inhibit"), SS_SHADOW)
     x.put("inhibit", const(0, 2))
     try:
         _run_block(x, block)
-        if x.decide(trapping) and "debug" not in x.delivered:
+        if x.decide(and_(trapping, or_(held, _traps_at_once(x, block)))):
             _single_step(x)
     except Fault as fault:
         raise_fault(x, fault)
     return True
+
+
+def _traps_at_once(x: Execution, block: Block) -> Term:
+    """Rules I4 and S3: a load of SS holds the trap back; INT n clears TF and has no trap of its own."""
+    if block.terminator.opcode == "interrupt":
+        return const(0, 1)
+    return not_(eq(x.get("inhibit"), SS_SHADOW))
 
 
 def _single_step(x: Execution) -> None:

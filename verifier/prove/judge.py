@@ -115,7 +115,7 @@ class Judge:
             case Restored(cells):
                 return tuple(c for c in cells if may_fail(meaning.restored(c)))
             case Intact(None):
-                return tuple(meaning.lost_words())
+                return tuple(n for n in state.home.tracked.values() if may_fail(meaning.word_held(n)))
             case AtRest():
                 return tuple(name for name, condition in meaning.at_rest() if may_fail(condition))
             case _:

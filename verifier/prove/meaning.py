@@ -30,6 +30,7 @@ from verifier.terms import (
     add,
     all_of,
     and_,
+    any_of,
     const,
     eq,
     extract,
@@ -154,16 +155,16 @@ class Meaning:
         return eq(self.now(cell), self._state.home.cell(cell))
 
     def _frame_held(self) -> Term:
-        """Each saved word that is not a constant is the very value of some register or word of memory."""
-        return TRUE if not self.lost_words() else FALSE
+        return all_of([self.word_held(name) for name in self._state.home.tracked.values()])
 
-    def lost_words(self) -> list[str]:
-        """The names of the saved words that no register and no word of memory holds any more."""
+    def word_held(self, name: str) -> Term:
+        """Whether a saved word is the value of some register or word of memory; one that is a constant always is."""
         state = self._state
-        if state.rip == HOME:
-            return []
+        wanted = state.home.cell(name)
+        if state.rip == HOME or wanted.is_const:
+            return TRUE
         held = {*state.cells, *state.memory.values(), state.rflags}
-        return [name for term, name in state.home.tracked.items() if term not in held]
+        return TRUE if wanted in held else any_of([eq(h, wanted) for h in held if h.width == 64])
 
     def _frame_at(self, address: Term) -> Term:
         home = self._state.home

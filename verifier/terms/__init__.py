@@ -2,7 +2,7 @@
 
 from verifier.terms.arithmetic import add, apply, eq, mul, neg, sle, slt, sub, ule, ult
 from verifier.terms.bits import all_of, and_, any_of, concat, extract, ite, not_, or_, sext, xor, zext
-from verifier.terms.solver import Solver, connected, evaluate
+from verifier.terms.solver import Solver, Valuation, connected
 from verifier.terms.term import FALSE, TRUE, Term, const, havoc, show, var
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "TRUE",
     "Solver",
     "Term",
+    "Valuation",
     "add",
     "all_of",
     "and_",
@@ -19,7 +20,6 @@ __all__ = [
     "connected",
     "const",
     "eq",
-    "evaluate",
     "extract",
     "havoc",
     "ite",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import z3
 
+from verifier.ir.evaluate import evaluate
 from verifier.terms.bits import not_
 from verifier.terms.term import FALSE, TRUE, Term
 
@@ -26,8 +27,7 @@ RLIMIT = 40_000_000
 class Solver:
     """Satisfiability of sets of literals under the model's facts.
 
-    ``facts``: one-bit terms that hold throughout; one is used in a query when all its variables are mentioned by
-    it or by another used fact's component. ``queries`` counts the calls that reached z3.
+    ``facts``: one-bit terms that hold throughout; a query uses those whose variables it mentions. ``queries`` counts the calls that reached z3.
     """
 
     def __init__(self, facts: Iterable[Term] = (), rlimit: int = RLIMIT) -> None:
@@ -60,16 +60,30 @@ class Solver:
             return True
         return self.feasible(path, not_(condition)) == "unsat"
 
-    def model(self, literals: Iterable[Term], variables: Iterable[Term]) -> dict[Term, int] | None:
-        """Values of the variables that make the literals and *all* facts true, or None."""
+    def model(
+        self, literals: Iterable[Term], variables: Iterable[Term], preferred: Mapping[Term, int]
+    ) -> dict[Term, int] | None:
+        """Values of the variables that make the literals and *all* facts true, or None.
+
+        Each variable has its ``preferred`` value unless the literals stand against it: preferences are given up one
+        at a time, those first that the solver finds to be in conflict.
+        """
         solver = self._solver([*literals, *self.facts], variables)
-        if solver.check() != z3.sat:
-            return None
+        wishes = {}
+        for i, (v, value) in enumerate(preferred.items()):
+            wish = z3.Bool(f"wish!{i}")
+            wishes[wish.get_id()] = wish
+            solver.add(z3.Implies(wish, self.translate(v) == value))
+        while True:
+            answer = solver.check(*wishes.values())
+            if answer == z3.sat:
+                break
+            conflict = [w.get_id() for w in solver.unsat_core()] if answer == z3.unsat else list(wishes)
+            if not wishes:
+                return None
+            del wishes[conflict[0] if conflict else next(iter(wishes))]
         found = solver.model()
-        return {
-            v: found.eval(self.translate(v), model_completion=True).as_long()  # a bit-vector numeral
-            for v in variables
-        }
+        return {v: found.eval(self.translate(v), model_completion=True).as_long() for v in variables}
 
     def _ask(self, literals: frozenset[Term]) -> Answer:
         self.queries += 1
@@ -193,26 +207,31 @@ def connected(path: Iterable[Term], support: frozenset[Term]) -> list[Term]:
     return found
 
 
-def evaluate(term: Term, values: Mapping[Term, int]) -> int:
-    """A term's value where each of its variables has a value; z3 plays no part in it."""
-    done: dict[Term, int] = {}
-    stack = [term]
-    while stack:
-        t = stack[-1]
-        if t in done:
-            stack.pop()
-            continue
-        missing = [a for a in t.args if a not in done]
-        if missing:
-            stack += missing
-            continue
-        done[stack.pop()] = _value(t, [done[a] for a in t.args], values)
-    return done[term]
+class Valuation:
+    """Values for variables, and so for every term over them; z3 plays no part in it."""
+
+    def __init__(self, values: Mapping[Term, int]) -> None:
+        self._values = values
+        self._done: dict[Term, int] = {}
+
+    def __call__(self, term: Term) -> int:
+        """The term's value, unsigned."""
+        done = self._done
+        stack = [term]
+        while stack:
+            t = stack[-1]
+            if t in done:
+                stack.pop()
+                continue
+            missing = [a for a in t.args if a not in done]
+            if missing:
+                stack += missing
+                continue
+            done[stack.pop()] = _value(t, [done[a] for a in t.args], self._values)
+        return done[term]
 
 
 def _value(t: Term, args: list[int], values: Mapping[Term, int]) -> int:
-    from verifier.ir.evaluate import evaluate as pure
-
     if t.op == "const":
         return t.value
     if t.op in ("var", "havoc"):
@@ -222,4 +241,4 @@ def _value(t: Term, args: list[int], values: Mapping[Term, int]) -> int:
         for part, value in zip(t.args, args, strict=True):
             result = result << part.width | value
         return result
-    return pure(t.op, tuple(args), tuple(a.width for a in t.args), t.width, t.attr)
+    return evaluate(t.op, tuple(args), tuple(a.width for a in t.args), t.width, t.attr)
