@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.asm.program import TEXT_BASE, Instruction, Program, Section
 from verifier.ir import CELL_NAMES, RFLAGS_LAYOUT, Access, Builder
+from verifier.lift import lift
 from verifier.machine.config import Context, Contract, Datum, Gate, MachineConfig, Region, Segment
 from verifier.source import Span
 from verifier.trace.interpreter import Interpreter
@@ -14,6 +15,9 @@ from verifier.trace.run import ConcreteState, Move, Outcome, Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from verifier.asm.program import Operand
+    from verifier.ir import Block
 
 TEXT = TEXT_BASE
 LENGTH = 4
@@ -94,8 +98,9 @@ def span(text: str = "") -> Span:
     return Span("test.S", 1, 1, 2, text)
 
 
-def instruction(address: int, mnemonic: str = "test", hole: str | None = None) -> Instruction:
-    return Instruction(address, bytes(LENGTH), mnemonic, (), 64, mnemonic, span(mnemonic), hole=hole)
+def instruction(mnemonic: str, *operands: Operand, width: int = 64, **more: object) -> Instruction:
+    """An instruction that the real lifter lifts; `Lab` places it."""
+    return Instruction(0, bytes(LENGTH), mnemonic, operands, width, mnemonic, span(mnemonic), **more)  # type: ignore[arg-type]
 
 
 def nop(_b: Builder) -> None:
@@ -103,32 +108,29 @@ def nop(_b: Builder) -> None:
 
 
 class Lab:
-    """A machine, its program and an interpreter. Step ``i`` of the program stands at ``at(i)``."""
+    """A machine, its program and an interpreter. Step ``i`` of the program stands at ``at(i)``.
+
+    A step is an instruction to lift, a function that builds its block, or ``hole_enter`` or ``hole_body``.
+    """
 
     def __init__(
         self,
-        *steps: Callable[[Builder], None] | str,
+        *steps: Callable[[Builder], object] | Instruction | str,
         gates: Mapping[int, Gate] | None = None,
         contract: Contract | None = None,
         rules: Mapping[str, int] | None = None,
         home: int = KERNEL_HOME,
         start: ConcreteState | None = None,
     ) -> None:
-        self._build: dict[int, Callable[[Builder], None]] = {}
-        instructions = {}
-        for i, step in enumerate(steps):
-            address = at(i)
-            if isinstance(step, str):
-                instructions[address] = instruction(address, step, "hole")
-                self._build[address] = lambda b, kind=step: b.end(kind)  # type: ignore[misc]
-            else:
-                instructions[address] = instruction(address)
-                self._build[address] = step
-        for address in ENTRIES.values():
-            instructions[address] = instruction(address)
-            self._build[address] = nop
+        places = {at(i): step for i, step in enumerate(steps)}
+        places |= dict.fromkeys(ENTRIES.values(), instruction("nop"))
+        self._build = {address: step for address, step in places.items() if callable(step)}
         self.machine = MachineConfig(
-            Program(instructions, {}, (Section(".text", TEXT, bytes(0x2000), True, False),)),
+            Program(
+                {address: placed(step, address) for address, step in places.items()},
+                {},
+                (Section(".text", TEXT, bytes(0x2000), True, False),),
+            ),
             REGIONS,
             GATES if gates is None else gates,
             SEGMENTS,
@@ -137,10 +139,12 @@ class Lab:
             kernel_cs=0x10,
             rsp0="rsp0",
         )
-        begin = Start(start or kernel(), home, {"kstack": KSTACK}, rules or {})
-        self._interpreter = Interpreter(self.machine, begin, self._lift)
+        self.start = Start(start or kernel(), home, {"kstack": KSTACK}, rules or {})
+        self._interpreter = Interpreter(self.machine, self.start, self._lift)
 
-    def _lift(self, instruction: Instruction):
+    def _lift(self, instruction: Instruction) -> Block:
+        if instruction.address not in self._build:
+            return lift(instruction)
         builder = Builder(instruction)
         self._build[instruction.address](builder)
         return builder.build()
@@ -150,6 +154,14 @@ class Lab:
 
     def latch(self, state: ConcreteState, action: str = "nmi") -> Outcome:
         return self._interpreter.step(state, Move(action, latch=True))
+
+
+def placed(step: object, address: int) -> Instruction:
+    if isinstance(step, Instruction):
+        return replace(step, address=address)
+    if isinstance(step, str):
+        return replace(instruction(step, hole="hole"), address=address)
+    return replace(instruction("built"), address=address)
 
 
 def at(i: int) -> int:

@@ -18,6 +18,9 @@ fault.cr2           64    an injected page fault is delivered, after its error c
 load                any   a read at an address outside every region that the specification allows to be read
 =================== ===== ==================================================================================
 
+A choice stays taken where the instruction then faults. A latched NMI asks for none. INT n is delivered under the name
+``breakpoint`` (3), ``overflow`` (4) or else ``software_interrupt``: it is no NMI or fault, whatever its vector (N9).
+
 Machine rules that differ between processors are fixed for a run, in ``Start.rules``: ``ist_nulls_ss`` (rule F10: 1 if
 delivery through an IST slot without a change of CPL loads a null SS), ``fault_in_nmi_delivery_blocks`` (H5).
 """
@@ -79,10 +82,12 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a move led to. ``delivered``: the events and faults delivered in it, in order.
+    """What a move led to. ``delivered``: the events and faults whose handler was entered in it, in order.
+    ``writes``: address and size in bytes of every store, in order: of the instruction, of hidden code, of frames.
 
     ``ended``: None while the run goes on, ``home`` when control is back in the interrupted context, else a kind of
-    `verifier.machine.events.MISHAPS`, with ``detail`` saying what and where.
+    `verifier.machine.events.MISHAPS`, with ``detail`` saying what and where. An instruction that ends a run by a bad
+    access takes no effect.
     """
 
     state: ConcreteState
