@@ -24,13 +24,14 @@ def xadd(b: Lifter) -> None:
 
 @instruction("cmpxchg")
 def cmpxchg(b: Lifter) -> None:
-    """Memory is written in either case. A 32-bit register that gets no new value is not zero-extended."""
+    """The destination is written in either case."""
     old, accumulator = b.read(b.destination), b.register("rax")
     status.subtract(b, accumulator, old)
     equal = b.binary("eq", accumulator, old)
     _write_if(b, b.invert(equal), Reg("rax", b.width), old)
-    if isinstance(b.destination, Reg):
-        _write_if(b, equal, b.destination, b.read(b.source))
+    if isinstance(b.destination, Reg) and b.width == 32:
+        # Unequal: the manual writes the old value back, zero-extended; CPUs were seen to leave the register alone.
+        _write_if(b, b.binary("or", equal, b.undef(1)), b.destination, b.ite(equal, b.read(b.source), old))
     else:
         b.write(b.destination, b.ite(equal, b.read(b.source), old))
 
