@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from ir_blocks import CELLS_USED, add_rsp, clear, copy, end, load, load_at, make, random_blocks, store
@@ -11,6 +12,9 @@ from verifier.ir import Block, Builder, build, liveness
 from verifier.ir.effects import may_skip
 from verifier.ir.liveness import ALL, OVERWRITTEN, SAVED, live_cells
 from verifier.ir.words import WINDOW, stack_effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _spread(block: Block, tainted: frozenset[str]) -> frozenset[str] | None:
@@ -165,6 +169,16 @@ def test_a_read_that_ends_in_a_dead_cell_is_none() -> None:
     cfg = _straight(copy("rbx", "rax"), clear("rax"), clear("rbx"))
     assert "rbx" not in liveness(cfg).before(0)
     assert "rbx" in live_cells(cfg, strong=False)[0]
+
+
+def test_an_access_depends_on_paging_and_protection() -> None:
+    """STAC, an access, CLAC: AC matters to the access although no operation names it."""
+
+    def set_ac(value: int) -> Callable[[Builder], None]:
+        return lambda b: b.put("ac", b.const(value, 1))
+
+    assert "ac" in liveness(_straight(load_at("rbx"), set_ac(0))).before(0)
+    assert "ac" not in liveness(_straight(clear("rax"), set_ac(0))).before(0)
 
 
 def test_a_partly_kept_flag_is_live() -> None:

@@ -20,6 +20,10 @@ MEMORY: Final = "mem"
 MSRS: Final = "msr"
 #: The cells that are also model-specific registers (SDM vol. 4, 2.1: C0000100H to C0000102H).
 MSR_CELLS: Final = ("fs_base", "gs_base", "kernel_gs_base")
+#: What decides, besides the address, whether a memory access faults and what it reaches: paging, its
+#: protections and the alignment check (SDM vol. 3A, 4.1 and 6.15). Liveness counts them as read; SSA does not
+#: name them.
+ACCESS_CELLS: Final = ("cr0", "cr3", "cr4", "ac", "cpl")
 #: Every name that function-level SSA gives versions to.
 NAMES: Final = (*CELL_NAMES, MEMORY, MSRS)
 
@@ -82,6 +86,8 @@ def effects(block: Block) -> Effects:
         below = origin(operation.args)
         if operation.opcode in _ACTING:
             needed |= own | below
+        if operation.opcode in ("load", "store"):
+            needed.update(ACCESS_CELLS)
         if operation.opcode == "put":
             sources[str(operation.attr)] = below
         if operation.result is not None:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from verifier.ir.cells import CELL_NAMES, FLAGS, STATUS_FLAGS
+from verifier.ir.dataflow import backward
 from verifier.ir.effects import Effects, effects
 from verifier.ir.words import WINDOW, dead_bytes
 
@@ -98,19 +99,11 @@ def live_cells(
     ``strong`` False: every read counts, whatever becomes of it.
     """
     known = {block.address: effects(block) for basic in cfg.blocks.values() for block in basic.blocks}
-    order = cfg.order()[::-1]
-    live: dict[int, frozenset[str]] = {a: frozenset() for a in known}
-    changed = True
-    while changed:
-        changed = False
-        for leader in order:
-            after = _live_out(cfg.blocks[leader], live)
-            for block in reversed(cfg.blocks[leader].blocks):
-                after = _before(known[block.address], after, strong) | always
-                if after != live[block.address]:
-                    live[block.address] = after
-                    changed = True
-    return live
+
+    def before(block: Block, after: frozenset[str]) -> frozenset[str]:
+        return _before(known[block.address], after, strong) | always
+
+    return backward(cfg, frozenset(), _live_out, before)
 
 
 def _live_out(basic: BasicBlock, live: Mapping[int, frozenset[str]]) -> frozenset[str]:

@@ -1,17 +1,19 @@
 """The SSA of a program as text, for reading: ``verifier lift``.
 
-Constants and cells read stand where they are used, in place of their ``%n``; everything else is one line an
-operation, in order. Inside a whole program the cells carry versions (`verifier.ir.ssa`).
+Constants stand where they are used, in place of their ``%n``, and what is made only to be put into a cell is
+written as that cell's definition. Inside a whole program cells carry versions (`verifier.ir.ssa`) and are
+written where they are read; without versions a ``get`` is a line of its own, since it reads the state before
+the instruction wherever it stands.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from verifier.ir.cells import CELL_NAMES
-from verifier.ir.cfg import LEAVES, build
-from verifier.ir.effects import uses
+from verifier.ir.cfg import build
 from verifier.ir.liveness import live_cells
 from verifier.ir.ops import Access
 from verifier.ir.ssa import Step, to_ssa
@@ -21,19 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from verifier.asm.program import Program
-    from verifier.ir.cfg import BasicBlock, Cfg
+    from verifier.ir.cfg import BasicBlock, Cfg, Exit
     from verifier.ir.ops import Block, Operation, Value
     from verifier.ir.ssa import Phi, SsaBlock
 
-#: The column where remarks start.
+#: The column where remarks start, and the one where lines of them end.
 _REMARK: Final = 46
+_WIDTH: Final = 100
 _INDENT: Final = "    "
 
 
 def render_block(block: Block) -> str:
     """The operations of one instruction, one a line, without versions; no newline at the end."""
-    steps = [Step(operation, (), ()) for operation in block]
-    return "\n".join(_operations(block, steps, hex))
+    return "\n".join(_operations(block, _bare(block), hex))
 
 
 def render_program(blocks: Mapping[int, Block], program: Program, entries: Iterable[int]) -> str:
@@ -45,11 +47,14 @@ def render_program(blocks: Mapping[int, Block], program: Program, entries: Itera
     page = _Page(program, build(blocks, entries))
     basic_of = {b.address: basic for basic in page.cfg.blocks.values() for b in basic.blocks}
     lines: list[str] = []
+    reached = True
     for address in sorted(blocks):
-        if address not in basic_of:
-            lines += page.unreached(blocks[address])
-        elif address == basic_of[address].address:
-            lines += page.basic_block(basic_of[address])
+        basic = basic_of.get(address)
+        if basic is None:
+            lines += page.unreached(blocks[address], is_first=reached)
+        elif address == basic.address:
+            lines += page.basic_block(basic)
+        reached = basic is not None
     return "\n".join(lines).strip("\n") + "\n"
 
 
@@ -65,138 +70,149 @@ class _Page:
 
     def basic_block(self, basic: BasicBlock) -> list[str]:
         ssa = self.ssa.blocks[basic.address]
-        lines = ["", self._head(basic.address)]
-        lines += [f"  ; {remark}" for remark in self._remarks(basic)]
-        lines += self._phis(ssa)
+        lines = ["", self._head(basic.address), *self._ways_in(basic), *self._phis(ssa)]
         for instruction in ssa.instructions:
             block = instruction.block
             if block.address != basic.address and self.program.label_at(block.address):
                 lines.append(self._head(block.address))
             lines.append(self._source(block))
             lines += _operations(block, instruction.steps, self.program.describe)
-        return lines + [f"  ; {remark}" for remark in self._ways_out(basic)]
+        return [*lines, *self._ways_out(basic)]
 
-    def unreached(self, block: Block) -> list[str]:
-        lines = ["", self._head(block.address) + "  not reached"] if self._is_head(block.address) else []
-        lines.append(self._source(block))
-        return lines + _operations(block, [Step(o, (), ()) for o in block], self.program.describe)
-
-    def _is_head(self, address: int) -> bool:
-        """Whether unreached code needs a line of its own here: at a label, or after code that is reached."""
-        before = (b for basic in self.cfg.blocks.values() for b in basic.blocks)
-        return bool(self.program.label_at(address)) or any(
-            b.instruction.next_address == address for b in before
-        )
+    def unreached(self, block: Block, is_first: bool) -> list[str]:
+        is_head = is_first or self.program.label_at(block.address)
+        lines = ["", f"{self._head(block.address)}, not reached"] if is_head else []
+        return [*lines, self._source(block), *_operations(block, _bare(block), self.program.describe)]
 
     def _head(self, address: int) -> str:
-        return _remarked(f"{self.program.describe(address)}:", f"{address:#x}")
+        return f"{self.program.describe(address) + ':':{_REMARK}}  ; {address:#x}"
 
     def _source(self, block: Block) -> str:
         span = block.instruction.span
-        return _remarked(f"  {_printable(block.instruction.text)}", f"{_printable(span.file)}:{span.line}")
+        text = f"  {_printable(block.instruction.text)}"
+        return f"{text:{_REMARK}}  ; {_printable(span.file)}:{span.line}"
 
-    def _remarks(self, basic: BasicBlock) -> list[str]:
-        ways = [*(["outside"] if basic.address in self.cfg.roots else []), *self._names(basic.predecessors)]
+    def _ways_in(self, basic: BasicBlock) -> list[str]:
+        ways = [self.program.describe(p) for p in basic.predecessors]
+        if basic.address in self.cfg.roots:
+            ways.insert(0, "outside")
         offset = self.rsp[basic.address]
-        rsp = (
-            "" if offset is None or basic.address in self.cfg.roots else f"; rsp is rsp at entry {offset:+#x}"
-        )
-        return [f"from {', '.join(ways)}{rsp}", f"live {_cell_set(self.live[basic.address])}"]
+        known = offset is not None and basic.address not in self.cfg.roots
+        return [
+            *_remark("from", ", ".join(ways)),
+            *(_remark("rsp ", f"at entry {offset:+#x}" if offset else "as at entry") if known else ()),
+            *_remark("live", _cell_set(self.live[basic.address])),
+        ]
+
+    def _ways_out(self, basic: BasicBlock) -> list[str]:
+        ways = [self.program.describe(s) for s in basic.successors]
+        ways += [_exit(exit_) for exit_ in basic.exits]
+        back = f"; back at {self.program.describe(basic.resumes)}" if basic.resumes is not None else ""
+        return _remark("to  ", ", ".join(ways) + back)
 
     def _phis(self, ssa: SsaBlock) -> list[str]:
         def args(phi: Phi) -> str:
             ways = ("outside" if way is None else self.program.describe(way) for way, _ in phi.args)
-            return ", ".join(f"{way}: {name}" for way, (_, name) in zip(ways, phi.args, strict=True))
+            return ", ".join(f"{name} from {way}" for way, (_, name) in zip(ways, phi.args, strict=True))
 
         return _aligned([(str(phi.result), f"phi {args(phi)}") for phi in ssa.phis])
 
-    def _ways_out(self, basic: BasicBlock) -> list[str]:
-        ways = self._names(basic.successors)
-        for exit_ in basic.exits:
-            target = f" to {exit_.target:#x}" if exit_.target is not None else ""
-            ways.append(f"({exit_.kind}{target})" if exit_.kind == LEAVES else f"({exit_.kind})")
-        back = f"; back at {self.program.describe(basic.resumes)}" if basic.resumes is not None else ""
-        return [f"to {', '.join(ways)}{back}"]
 
-    def _names(self, addresses: Iterable[int]) -> list[str]:
-        return [self.program.describe(a) for a in addresses]
-
-
-@dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes the operations of one instruction, given how to show each value that is used."""
+    """Writes the operations of one instruction, a line each: what is defined, and by what."""
 
-    shown: Mapping[Value, str]
-    describe: Callable[[int], str]
+    def __init__(self, steps: Sequence[Step], terminator: Operation, describe: Callable[[int], str]) -> None:
+        self.describe = describe
+        used = Counter(a for step in steps for a in step.operation.args)
+        used.update(terminator.args)
+        makers = {step.operation.result: step for step in steps if step.operation.result is not None}
+        fixed = {"get", "load"} if any(s.operation.opcode == "store" for s in steps) else {"get"}
+        self.shown = {value: _shown(value, step) for value, step in makers.items()}
+        #: Makers of values that a put alone uses: they are written there. A load stays before the stores.
+        self.moved: dict[Value, Step] = {
+            value: makers[value]
+            for value in (s.operation.args[0] for s in steps if s.operation.opcode == "put")
+            if used[value] == 1
+            and self.shown[value].startswith("%")
+            and makers[value].operation.opcode not in fixed
+        }
 
-    def line(self, step: Step) -> tuple[str, str]:
-        """What is defined, and by what."""
-        operation = step.operation
+    def line(self, step: Step) -> tuple[str, str] | None:
+        """None where the operation is written elsewhere."""
+        operation, result = step.operation, step.operation.result
+        if result is not None:
+            if result in self.moved or not self.shown[result].startswith("%"):
+                return None
+            return f"{result}:{result.width}", self.call(operation, step)
         if operation.opcode == "put":
             name = str(step.defines[0]) if step.defines else str(operation.attr)
-            skipped = f" unless skipped, else {step.uses[0]}" if step.uses else ""
-            return name, self.value(operation.args[0]) + skipped
-        left = ", ".join(str(name) for name in step.defines)
-        if operation.result is not None:
-            left = f"{operation.result}:{operation.result.width}"
-        return left, self.call(operation, _state(step))
+            return name, self.put(operation.args[0], step)
+        return ", ".join(map(str, step.defines)), self.call(operation, step)
 
-    def value(self, value: Value) -> str:
-        return self.shown[value]
+    def put(self, value: Value, step: Step) -> str:
+        maker = self.moved.get(value)
+        text = self.call(maker.operation, maker) if maker else self.shown[value]
+        return f"{text}, or {step.uses[0]} if skipped" if step.uses else text
 
-    def call(self, operation: Operation, state: str = "") -> str:
-        attr, args = operation.attr, [self.value(a) for a in operation.args]
-        words = [operation.opcode, state, *args, *_attribute(attr)]
-        if operation.opcode in ("load", "store"):
-            segment = attr.segment if isinstance(attr, Access) else None
-            address = f"[{segment + ':' if segment else ''}{args[0]}]"
-            size = [f"{operation.args[1].width}-bit"] if operation.opcode == "store" else []
-            words = [operation.opcode, state, address, *args[1:], *size]
-        elif operation.opcode == "fault_if":
-            words = ["fault", f"#{attr}", "if", args[0], "error", args[1]]
-        elif operation.opcode in ("jump", "branch") and isinstance(attr, int):
-            words = [operation.opcode, *args, "to", self.describe(attr)]
+    def call(self, operation: Operation, step: Step | None = None) -> str:
+        opcode, attr = operation.opcode, operation.attr
+        args = [self.shown[a] for a in operation.args]
+        if opcode == "concat":
+            args = [
+                a if a.startswith("%") else f"{a}:{v.width}"
+                for a, v in zip(args, operation.args, strict=True)
+            ]
+        state = str(step.uses[0]) if step and step.uses and opcode != "get" else ""
+        if isinstance(attr, Access):
+            size = f":{operation.args[1].width}" if opcode == "store" else ""
+            segment = f"{attr.segment}:" if attr.segment else ""
+            words = [opcode + size, state, f"[{segment}{args[0]}]", *args[1:]]
+        elif opcode == "fault_if":
+            error = "" if args[1] == "0x0" else f"({args[1]})"
+            words = ["fault", f"#{attr}{error}", "if", args[0]]
+        elif opcode in ("jump", "branch") and isinstance(attr, int):
+            words = [opcode, *args, "to", self.describe(attr)]
+        else:
+            words = [opcode, state, *args, *_attribute(attr)]
         return " ".join(filter(None, words))
 
 
-def _attribute(attr: object) -> Sequence[str]:
-    if isinstance(attr, tuple):
-        return (f"{attr[0]}..{attr[1]}",)
-    return () if attr is None or isinstance(attr, Access) else (str(attr),)
-
-
-def _state(step: Step) -> str:
-    """The version of memory or of the MSRs that an operation works on."""
-    return str(step.uses[0]) if step.uses and step.operation.opcode != "get" else ""
+def _bare(block: Block) -> list[Step]:
+    """The operations without names."""
+    return [Step(operation, (), ()) for operation in block]
 
 
 def _operations(block: Block, steps: Sequence[Step], describe: Callable[[int], str]) -> list[str]:
-    writer = _Writer(_shown_values(steps), describe)
-    pairs = [writer.line(step) for step in steps if step.operation.opcode not in ("const", "get")]
+    writer = _Writer(steps, block.terminator, describe)
+    pairs = [line for line in map(writer.line, steps) if line is not None]
     if block.terminator.opcode != "next":
         pairs.append(("", writer.call(block.terminator)))
     return _aligned(pairs)
 
 
-def _shown_values(steps: Sequence[Step]) -> dict[Value, str]:
-    shown = {}
-    for step in steps:
-        operation, result = step.operation, step.operation.result
-        if result is None:
-            continue
-        shown[result] = str(result)
-        if operation.opcode == "const" and isinstance(operation.attr, int):
-            shown[result] = _constant(operation.attr, result.width)
-        elif operation.opcode == "get":
-            shown[result] = str(step.uses[0]) if step.uses else uses(operation)[0]
-    return shown
+def _shown(value: Value, maker: Step) -> str:
+    """How the value is written where it is used."""
+    operation = maker.operation
+    if operation.opcode == "const" and isinstance(operation.attr, int):
+        return _constant(operation.attr, value.width)
+    if operation.opcode == "get" and maker.uses:
+        return str(maker.uses[0])
+    return str(value)
 
 
 def _constant(value: int, width: int) -> str:
-    """Hexadecimal, its width where it is not the usual 64 bits; small negative 64-bit numbers with a sign."""
-    if width != 64:
-        return f"{value:#x}:{width}"
-    return f"-{(1 << 64) - value:#x}" if value >= (1 << 64) - 0x1000 else f"{value:#x}"
+    """Hexadecimal; 64-bit numbers just below 2^64 as negative ones."""
+    return f"-{(1 << 64) - value:#x}" if width == 64 and value >= (1 << 64) - 0x1000 else f"{value:#x}"
+
+
+def _attribute(attr: object) -> Sequence[str]:
+    if isinstance(attr, tuple):
+        return (f"{attr[0]}..{attr[1]}",)
+    return () if attr is None else (str(attr),)
+
+
+def _exit(exit_: Exit) -> str:
+    return f"({exit_.kind})" if exit_.target is None else f"({exit_.kind} to {exit_.target:#x})"
 
 
 def _aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -213,8 +229,10 @@ def _cell_set(cells: Iterable[str]) -> str:
     return "all" + (f" but {' '.join(missing)}" if missing else "")
 
 
-def _remarked(text: str, remark: str) -> str:
-    return f"{text:{_REMARK}}  ; {remark}"
+def _remark(title: str, text: str) -> list[str]:
+    return wrap(
+        text, _WIDTH, initial_indent=f"  ; {title} ", subsequent_indent="  ;      ", break_long_words=False
+    )
 
 
 def _printable(text: str) -> str:

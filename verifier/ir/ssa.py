@@ -161,10 +161,11 @@ class _Renamer:
     def _phi_bases(self) -> dict[int, tuple[str, ...]]:
         """Per basic block the names that need a phi node there."""
         borders = frontiers(self.edges, self.idom)
+        defined = {a: _defined_in(basic) for a, basic in self.cfg.blocks.items()}
         needed: dict[int, set[str]] = {address: set() for address in self.cfg.blocks}
         for base in self.bases:
             todo: list[_Node] = [_Door(root) for root in self.cfg.roots]
-            todo += [a for a, basic in self.cfg.blocks.items() if _defined_in(basic, base)]
+            todo += [a for a, bases in defined.items() if base in bases]
             while todo:
                 for node in borders[todo.pop()]:
                     if isinstance(node, int) and base not in needed[node]:
@@ -186,6 +187,7 @@ class _Renamer:
     def _rename(self, block: Block, state: dict[str, Name]) -> SsaInstruction:
         """Name one instruction's operations, and move ``state`` to what holds after it."""
         before = dict(state)
+        skips = may_skip(block)
         last_put = {op.attr: i for i, op in enumerate(block) if op.opcode == "put"}
         steps = []
         for i, operation in enumerate(block):
@@ -193,7 +195,7 @@ class _Renamer:
             used = tuple(source[base] for base in uses(operation))
             defined: tuple[Name, ...] = ()
             if operation.opcode != "put" or last_put[operation.attr] == i:
-                if operation.opcode == "put" and may_skip(block):
+                if operation.opcode == "put" and skips:
                     used = tuple(before[base] for base in defines(operation))
                 defined = tuple(self._new(base) for base in defines(operation))
             state.update({name.base: name for name in defined})
@@ -211,8 +213,8 @@ def _mentioned(cfg: Cfg) -> tuple[str, ...]:
     return tuple(base for base in NAMES if base in found)
 
 
-def _defined_in(basic: BasicBlock, base: str) -> bool:
-    return any(base in defines(operation) for block in basic.blocks for operation in block)
+def _defined_in(basic: BasicBlock) -> set[str]:
+    return {base for block in basic.blocks for operation in block for base in defines(operation)}
 
 
 def _with_doors(cfg: Cfg) -> dict[_Node, Sequence[_Node]]:

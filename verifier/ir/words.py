@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from verifier.ir.dataflow import backward
 from verifier.ir.effects import may_skip
 
 if TYPE_CHECKING:
@@ -101,20 +102,11 @@ def _signed(value: int) -> int:
 def dead_bytes(cfg: Cfg, apart: frozenset[str]) -> dict[int, int]:
     """Per instruction the bytes near RSP that are dead before it: the greatest fixpoint; exits read all."""
     known = {block.address: stack_effect(block) for basic in cfg.blocks.values() for block in basic.blocks}
-    order = cfg.order()[::-1]
-    dead = dict.fromkeys(known, _EVERYTHING)
-    changed = True
-    while changed:
-        changed = False
-        for leader in order:
-            basic = cfg.blocks[leader]
-            after = _dead_out(basic, dead)
-            for block in reversed(basic.blocks):
-                after = _before(known[block.address], after, apart)
-                if after != dead[block.address]:
-                    dead[block.address] = after
-                    changed = True
-    return dead
+
+    def before(block: Block, after: int) -> int:
+        return _before(known[block.address], after, apart)
+
+    return backward(cfg, _EVERYTHING, _dead_out, before)
 
 
 def _dead_out(basic: BasicBlock, dead: Mapping[int, int]) -> int:
