@@ -1,5 +1,6 @@
 """AT&T x86-64 text to a laid-out `Program`."""
 
+from verifier.asm.assembler import assemble, assemble_text
 from verifier.asm.program import (
     Diagnostic,
     Imm,
@@ -24,4 +25,6 @@ __all__ = [
     "Section",
     "Symbol",
     "Target",
+    "assemble",
+    "assemble_text",
 ]

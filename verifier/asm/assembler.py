@@ -1,0 +1,154 @@
+"""The way in: files or text to a `Program`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from verifier.asm.budget import FILE_BYTES, Budget
+from verifier.asm.cpp import predefine
+from verifier.asm.cpp_macros import CppMacros
+from verifier.asm.directives import DIRECTIVES, assign
+from verifier.asm.encode import mnemonics
+from verifier.asm.expand import Input
+from verifier.asm.files import Reader, SourceFile, check_text
+from verifier.asm.instructions import PREFIXES, Pending, hole, instruct
+from verifier.asm.link import Linker
+from verifier.asm.program import TEXT_BASE, Program
+from verifier.asm.state import Assembly
+from verifier.errors import AsmError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from verifier.asm.lines import Line
+    from verifier.asm.scrub import Statement
+
+_LABEL = re.compile(r"(?:(\d+)|([A-Za-z_.$][\w.$]*))\s*:(?!:)\s*", re.ASCII)
+_ASSIGNMENT = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!=)\s*", re.ASCII)
+_WORD = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
+_NONE: Mapping[str, str | int] = MappingProxyType({})
+_NO_EXTERNALS: Mapping[str, int] = MappingProxyType({})
+
+
+def assemble(
+    files: Sequence[Path],
+    *,
+    root: Path,
+    defines: Mapping[str, str | int] = _NONE,
+    externals: Mapping[str, int] = _NO_EXTERNALS,
+    text_base: int = TEXT_BASE,
+) -> Program:
+    """The files, one after another, as one program; ``.S`` files are preprocessed.
+
+    Nothing outside the folder ``root`` is opened. ``defines`` replace identifiers in all files; ``externals`` are
+    absolute symbols used where the text defines none. Raises `AsmError` for whatever is wrong with the text.
+    """
+    reader = Reader(root)
+    run = _Run(reader, defines)
+    if not files:
+        raise AsmError("no file to assemble")
+    for path in files:
+        run.read(reader.open(path), preprocess=path.suffix == ".S")
+    return Linker(run.assembly, externals, text_base).program(tuple(reader.names))
+
+
+def assemble_text(
+    text: str,
+    name: str = "<text>",
+    *,
+    root: Path | None = None,
+    defines: Mapping[str, str | int] = _NONE,
+    externals: Mapping[str, int] = _NO_EXTERNALS,
+    text_base: int = TEXT_BASE,
+) -> Program:
+    """Like `assemble` for a text at hand, preprocessed if ``name`` ends in ``.S``; without ``root`` no includes."""
+    if len(text) > FILE_BYTES:
+        raise AsmError(f"{name} is larger than {FILE_BYTES >> 20} MB")
+    check_text(text, name)
+    run = _Run(Reader(root) if root else None, defines)
+    run.read(SourceFile(name, text), preprocess=name.endswith(".S"))
+    return Linker(run.assembly, externals, text_base).program((name,))
+
+
+class _Run:
+    """Reads files into one `Assembly`."""
+
+    def __init__(self, reader: Reader | None, defines: Mapping[str, str | int]) -> None:
+        self._budget = Budget()
+        self._reader = reader
+        self._defines = defines
+        self.assembly = Assembly(self._budget)
+        self._pending: Pending | None = None
+
+    def read(self, source: SourceFile, preprocess: bool) -> None:
+        """One file: its macros, conditionals and local labels end with it."""
+        self.assembly.begin_file()
+        stream = Input(self.assembly, self._reader, self._macros(preprocess), source, preprocess)
+        for statement in stream:
+            self._statement(statement, stream)
+        self._no_pending()
+        self.assembly.symbols.end_file()
+
+    def _macros(self, preprocess: bool) -> CppMacros:
+        macros = CppMacros(self._budget)
+        if preprocess:
+            predefine(macros)
+        for name, value in self._defines.items():
+            macros.define_text(name, str(value))
+        return macros
+
+    def _statement(self, statement: Statement, stream: Input) -> None:
+        line = statement.line
+        while match := _LABEL.match(line.text):
+            if stream.conditionals.live:
+                self._label(match, line)
+            line = line[match.end() :]
+        if not line.text:
+            return
+        word = _WORD.match(line.text)
+        name = word.group().lower() if word else ""
+        arguments = line[len(name) :].strip()
+        if stream.is_control(name):
+            stream.control(name, statement, arguments)
+        elif line.text == "...":
+            self._no_pending()
+            hole(self.assembly, statement)
+        elif assignment := _ASSIGNMENT.match(line.text):
+            assign(self.assembly, line[: assignment.end(1)], line[assignment.end() :])
+        elif name.startswith("."):
+            self._no_pending()
+            self._directive(name, statement, line, arguments, stream)
+        else:
+            self._instruction(name, statement, line, stream)
+
+    def _label(self, match: re.Match[str], line: Line) -> None:
+        self._no_pending()
+        number, name = match.groups()
+        if number is None:
+            self.assembly.label(name, line.span(match.start(2), match.end(2)))
+        elif len(number) > 10:
+            raise line.error("the number of a numeric label is too large", None, 0, match.end())
+        else:
+            self.assembly.numbered(int(number))
+
+    def _directive(self, name: str, statement: Statement, line: Line, arguments: Line, stream: Input) -> None:
+        handler = DIRECTIVES.get(name)
+        if handler is None:
+            hint = nearest(name, {*DIRECTIVES, *stream.words()})
+            raise line.error(f"unknown directive '{name}'", hint, 0, len(name))
+        handler(self.assembly, statement, arguments)
+
+    def _instruction(self, name: str, statement: Statement, line: Line, stream: Input) -> None:
+        known = mnemonics()
+        if name and name not in known and name not in PREFIXES:
+            hint = nearest(name, {*known, *stream.words()})
+            raise line.error(f"unknown mnemonic '{name}'", hint, 0, len(name))
+        self._pending = instruct(self.assembly, statement, line, self._pending)
+
+    def _no_pending(self) -> None:
+        if self._pending:
+            statement = self._pending.statement
+            raise statement.line.error(f"'{statement.text}' is a prefix, but no instruction follows")

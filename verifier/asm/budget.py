@@ -1,0 +1,73 @@
+"""Limits on what a text may expand to, so that no input can exhaust memory or time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verifier.errors import AsmError
+
+if TYPE_CHECKING:
+    from verifier.asm.lines import Line
+    from verifier.source import Span
+
+FILE_BYTES = 8 << 20
+#: Of one line, joined or expanded.
+LINE_CHARACTERS = 16_384
+LINES = 200_000
+CHARACTERS = 16 << 20
+#: Tokens that the preprocessor may produce by expanding macros.
+TOKENS = 500_000
+#: Nested includes, conditionals and expansions.
+DEPTH = 200
+#: Nested parentheses and operators in an expression, and symbols defined by symbols in its evaluation.
+EXPRESSION_DEPTH = 60
+EVALUATION_DEPTH = 300
+SECTION_BYTES = 16 << 20
+INSTRUCTIONS = 200_000
+#: Items looked at while jump sizes are chosen.
+RELAX_STEPS = 4_000_000
+LARGEST_ALIGNMENT = 1 << 21
+
+
+class Budget:
+    """Counts down what one assembly may still use; every `AsmError` it raises names the place that asked."""
+
+    def __init__(self) -> None:
+        self.lines = LINES
+        self.characters = CHARACTERS
+        self.tokens = TOKENS
+        self.bytes = SECTION_BYTES
+        self.instructions = INSTRUCTIONS
+
+    def line(self, line: Line) -> None:
+        """One more line of text, expanded or read."""
+        self.lines -= 1
+        self.characters -= len(line)
+        if self.lines < 0:
+            raise line.error(f"the text expands to more than {LINES:,} lines", _BOMB)
+        if self.characters < 0:
+            raise line.error(f"the text expands to more than {CHARACTERS >> 20} MB", _BOMB)
+
+    def foresee(self, lines: int, span: Span) -> None:
+        """Refuse early what is bound to need more lines than are left."""
+        if lines > self.lines:
+            raise AsmError(f"this expands to more than {LINES:,} lines", span, _BOMB)
+
+    def token(self, count: int, span: Span) -> None:
+        self.tokens -= count
+        if self.tokens < 0:
+            raise AsmError(f"preprocessor macros expand to more than {TOKENS:,} tokens", span, _BOMB)
+
+    def emit(self, count: int, span: Span) -> None:
+        """``count`` more bytes in some section."""
+        self.bytes -= count
+        if self.bytes < 0:
+            raise AsmError(f"the sections hold more than {SECTION_BYTES >> 20} MB", span)
+
+    def instruction(self, span: Span) -> None:
+        self.instructions -= 1
+        if self.instructions < 0:
+            raise AsmError(f"the text assembles to more than {INSTRUCTIONS:,} instructions", span, _BOMB)
+
+
+_BOMB = "a repeat count or a macro that calls itself is probably wrong"

@@ -1,0 +1,227 @@
+"""The C preprocessor for ``.S`` files: directives, conditionals, includes below the root folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.asm import cpp_condition
+from verifier.asm.budget import DEPTH
+from verifier.asm.cpp_macros import CppMacro, CppMacros, Token, stripped, tokens
+from verifier.asm.lines import Line, joined, physical
+from verifier.asm.program import Diagnostic
+from verifier.asm.scrub import CPP_COMMENTS, without_comments
+from verifier.errors import AsmError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from verifier.asm.budget import Budget
+    from verifier.asm.files import Reader, SourceFile
+
+_DIRECTIVE = re.compile(r"\s*#\s*([A-Za-z_]\w*)?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_COMMENT_HINT = (
+    "in a .S file a line that begins with '#' and such a word is a directive, even where a comment was meant; "
+    ".s files are not preprocessed"
+)
+#: Directives that cpp has and this preprocessor does not: better refused than taken for comments.
+_UNSUPPORTED = ("include_next", "import", "line", "pragma", "assert", "unassert", "elifdef", "elifndef", "embed")
+_CONDITIONALS = ("if", "ifdef", "ifndef", "elif", "else", "endif")
+_PREDEFINED = {"__ASSEMBLER__": "1", "__x86_64__": "1", "__LP64__": "1", "__linux__": "1"}
+
+
+@dataclass(slots=True)
+class _Group:
+    """An open ``#if``. ``taken``: a branch was already used; ``live``: this branch is used."""
+
+    opening: Line
+    outer_live: bool
+    live: bool
+    taken: bool
+    seen_else: bool = False
+
+
+def predefine(macros: CppMacros) -> None:
+    """The macros that a compiler driver defines for x86-64 assembly."""
+    for name, text in _PREDEFINED.items():
+        macros.define_text(name, text)
+
+
+class Preprocessor:
+    """Turns one ``.S`` file, and what it includes, into lines without directives."""
+
+    def __init__(
+        self, reader: Reader, macros: CppMacros, budget: Budget, diagnostics: list[Diagnostic]
+    ) -> None:
+        self._reader = reader
+        self._macros = macros
+        self._budget = budget
+        self._diagnostics = diagnostics
+        self._including: list[Path] = []
+
+    def lines(self, source: SourceFile) -> Iterator[Line]:
+        """The lines of the file, comments removed, macros expanded, includes in place."""
+        if source.path:
+            self._including.append(source.path)
+        groups: list[_Group] = []
+        for line in without_comments(_logical_lines(source), CPP_COMMENTS):
+            self._budget.line(line)
+            match = _DIRECTIVE.match(line.text)
+            live = not groups or groups[-1].live
+            if match is None:
+                if live:
+                    yield self._macros.expand_line(line)
+            elif (word := match.group(1)) in _CONDITIONALS:
+                self._conditional(word, line, match.end(), groups)
+            elif live and word:
+                yield from self._directive(word, line, match.end())
+        if groups:
+            raise groups[-1].opening.error("this conditional is never closed", _COMMENT_HINT)
+        if source.path:
+            self._including.pop()
+
+    def _conditional(self, word: str, line: Line, at: int, groups: list[_Group]) -> None:
+        if word.startswith("if"):
+            if len(groups) >= DEPTH:
+                raise line.error(f"conditionals are nested more than {DEPTH} deep")
+            outer = not groups or groups[-1].live
+            live = outer and self._holds(word, line, at)
+            groups.append(_Group(line, outer, live, live))
+            return
+        if not groups:
+            raise line.error(f"#{word} without #if", _COMMENT_HINT)
+        group = groups[-1]
+        if word != "elif" and line.text[at:].strip():
+            raise line.error(f"text after #{word}", _COMMENT_HINT, at)
+        if word == "endif":
+            groups.pop()
+            return
+        if group.seen_else:
+            raise line.error(f"#{word} after #else", _COMMENT_HINT)
+        group.seen_else = word == "else"
+        eligible = group.outer_live and not group.taken
+        group.live = eligible and (word == "else" or self._holds("if", line, at))
+        group.taken = group.taken or group.live
+
+    def _holds(self, word: str, line: Line, at: int) -> bool:
+        rest = line[at:].strip()
+        if word != "if":
+            if not _NAME.fullmatch(rest.text):
+                raise line.error(f"#{word} needs one name", _COMMENT_HINT)
+            return (rest.text in self._macros) == (word == "ifdef")
+        expanded = self._macros.expand(self._defined_replaced(rest), rest if rest.text else line)
+        try:
+            return cpp_condition.evaluate("".join(t.text for t in expanded))
+        except cpp_condition.BadCondition as error:
+            raise line.error(str(error), _COMMENT_HINT) from error
+
+    def _defined_replaced(self, line: Line) -> list[Token]:
+        """``defined NAME`` and ``defined(NAME)`` as 1 or 0."""
+        source = [t for t in tokens(line) if t.kind != "space"]
+        result, at = list[Token](), 0
+        while at < len(source):
+            token = source[at]
+            words = [t.text for t in source[at : at + 4]]
+            at += 1
+            if token.text == "defined":
+                name, length = (words[2:3], 3) if words[1:2] == ["("] and words[3:] == [")"] else (words[1:2], 1)
+                if not name or not _NAME.fullmatch(name[0]):
+                    raise line.error("'defined' needs a name", _COMMENT_HINT)
+                token = Token(str(int(name[0] in self._macros)), "number", token.offset)
+                at += length
+            result += [token, Token(" ", "space", token.offset)]
+        return result
+
+    def _directive(self, word: str, line: Line, at: int) -> Iterator[Line]:
+        if word == "include":
+            yield from self._include(line, at)
+            return
+        simple: dict[str, Callable[[Line, int], None]] = {
+            "define": self._define,
+            "undef": self._undef,
+            "error": _error,
+            "warning": self._warning,
+        }
+        if word in simple:
+            simple[word](line, at)
+        elif word in _UNSUPPORTED:
+            raise line.error(f"#{word} is not supported", _COMMENT_HINT)
+
+    def _include(self, line: Line, at: int) -> Iterator[Line]:
+        wanted = self._macros.expand_line(line[at:].strip()).text
+        span = line.span(at)
+        if wanted.startswith("<"):
+            hint = "system headers are not read; give what is needed as 'defines' in the specification"
+            raise AsmError(f"#include {wanted} is not supported", span, hint)
+        if len(wanted) < 3 or wanted[0] != '"' or wanted[-1] != '"':
+            raise AsmError('#include needs "FILE"', span, _COMMENT_HINT)
+        if len(self._including) >= DEPTH:
+            raise AsmError(f"includes are nested more than {DEPTH} deep", span)
+        yield from self.lines(self._reader.include(wanted[1:-1], self._including, span))
+
+    def _define(self, line: Line, at: int) -> None:
+        rest = line[at:].strip()
+        match = _NAME.match(rest.text)
+        if match is None or match.group() == "defined":
+            raise line.error("#define needs a name", _COMMENT_HINT)
+        body = rest[match.end() :]
+        parameters, variadic = None, False
+        if body.text.startswith("("):
+            parameters, variadic, used = _parameters(body)
+            body = body[used:]
+        macro = CppMacro(match.group(), stripped(tokens(body)), parameters, variadic)
+        old = self._macros.get(macro.name)
+        if old and not old.same_as(macro):
+            raise rest.error(
+                f"'{macro.name}' is already defined as something else",
+                "write #undef before it, or drop it from the specification's 'defines'",
+                0,
+                match.end(),
+            )
+        self._macros.define(macro)
+
+    def _undef(self, line: Line, at: int) -> None:
+        name = line[at:].strip().text
+        if not _NAME.fullmatch(name):
+            raise line.error("#undef needs one name", _COMMENT_HINT)
+        self._macros.undefine(name)
+
+    def _warning(self, line: Line, at: int) -> None:
+        self._diagnostics.append(Diagnostic(f"#warning {line.text[at:].strip()}", line.strip().span()))
+
+
+def _parameters(body: Line) -> tuple[tuple[str, ...], bool, int]:
+    """The parameter list that ``body`` begins with: names, whether variadic, characters used."""
+    end = body.text.find(")")
+    if end < 0:
+        raise body.error("the parameter list is not closed")
+    names = [n.strip() for n in body.text[1:end].split(",")]
+    if names == [""]:
+        return (), False, end + 1
+    variadic = names[-1].endswith("...")
+    if variadic:
+        names[-1] = names[-1][:-3].strip() or "__VA_ARGS__"
+    wrong = next((n for n in names if not _NAME.fullmatch(n)), None)
+    if wrong is not None or len(set(names)) != len(names):
+        raise body.error("a parameter list has different names, separated by commas", None, 0, end + 1)
+    return tuple(names), variadic, end + 1
+
+
+def _error(line: Line, at: int) -> None:
+    raise line.strip().error(f"#error {line.text[at:].strip()}")
+
+
+def _logical_lines(source: SourceFile) -> Iterator[Line]:
+    """Physical lines, those that end in a backslash joined with the next."""
+    parts: list[Line] = []
+    for line in physical(source):
+        if line.text.endswith("\\"):
+            parts.append(line[: len(line) - 1])
+            continue
+        yield joined([*parts, line]) if parts else line
+        parts = []
+    if parts:
+        yield joined(parts)

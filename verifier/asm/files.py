@@ -1,0 +1,144 @@
+"""Reading source files: only inside the root folder, only text, only of reasonable size."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verifier.asm.budget import FILE_BYTES
+from verifier.errors import AsmError, nearest
+from verifier.source import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceFile:
+    """A text with a name to show; positions in it are character offsets.
+
+    ``path`` is the resolved path (None for text that came from no file); ``origin`` the include that opened it.
+    """
+
+    name: str
+    text: str
+    path: Path | None = None
+    origin: Span | None = None
+    _starts: list[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        starts = [0]
+        while (at := self.text.find("\n", starts[-1])) >= 0:
+            starts.append(at + 1)
+        object.__setattr__(self, "_starts", starts)
+
+    @property
+    def chain(self) -> tuple[Path, ...]:
+        """This file and every file that it is being included from is found by `Reader` through this path."""
+        return () if self.path is None else (self.path,)
+
+    def lines(self) -> list[tuple[int, str]]:
+        """Each physical line with its offset, line ends removed."""
+        ends = [*self._starts[1:], len(self.text) + 1]
+        found = [(s, self.text[s : e - 1].rstrip("\r")) for s, e in zip(self._starts, ends, strict=True)]
+        return found if found[-1][1] else found[:-1]
+
+    def span(self, start: int, end: int, origin: Span | None = None) -> Span:
+        """The stretch from offset ``start`` to ``end``, cut at the end of its line."""
+        index = bisect_right(self._starts, start) - 1
+        begin = self._starts[index]
+        stop = self._starts[index + 1] - 1 if index + 1 < len(self._starts) else len(self.text)
+        line = self.text[begin:stop].rstrip("\r")
+        column = start - begin + 1
+        return Span(
+            self.name, index + 1, column, max(column, min(end, stop) - begin + 1), line, origin or self.origin
+        )
+
+
+class Reader:
+    """Opens files below one root folder and remembers their names."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self.root = root.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise AsmError(f"cannot use the folder {root}: {reason(error)}") from error
+        self.names: list[str] = []
+
+    def open(self, path: Path, span: Span | None = None) -> SourceFile:
+        """The text of ``path``; `AsmError` at ``span`` if it is outside the root, missing, binary or too large."""
+        try:
+            resolved = path.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise AsmError(f"cannot open {path}: {reason(error)}", span, _neighbours(path, self.root)) from error
+        if not resolved.is_relative_to(self.root):
+            hint = f"only files below {self.root.name or self.root}/ are read, symbolic links resolved"
+            raise AsmError(f"{path} is outside the folder tree", span, hint)
+        if not resolved.is_file():
+            raise AsmError(f"{path} is not a regular file", span)
+        name = resolved.relative_to(self.root).as_posix()
+        source = SourceFile(name, self._text(resolved, span), resolved, span)
+        if name not in self.names:
+            self.names.append(name)
+        return source
+
+    def include(self, name: str, including: Sequence[Path], span: Span) -> SourceFile:
+        """The file that an include names: beside the including file, else below the root."""
+        if "\0" in name or not name:
+            raise AsmError("not a file name", span)
+        folders = [path.parent for path in including[-1:]] + [self.root]
+        wanted = next((f / name for f in folders if (f / name).exists()), folders[0] / name)
+        try:
+            source = self.open(wanted, span)
+        except AsmError as error:
+            raise AsmError(error.message.replace(str(wanted), name), span, error.hint) from error
+        if source.path in including:
+            raise AsmError(f"{name} includes itself", span)
+        return source
+
+    def _text(self, path: Path, span: Span | None) -> str:
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(FILE_BYTES + 1)
+        except OSError as error:
+            raise AsmError(f"cannot read {path.name}: {reason(error)}", span) from error
+        name = path.relative_to(self.root).as_posix()
+        if len(data) > FILE_BYTES:
+            raise AsmError(f"{name} is larger than {FILE_BYTES >> 20} MB", span)
+        return decode(data, name, span)
+
+
+def decode(data: bytes, name: str, span: Span | None = None) -> str:
+    """Bytes as text; `AsmError` with the line for NUL bytes and for what is not UTF-8."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise AsmError(f"{name}:{line}: not UTF-8 text", span, "is this a binary file?") from error
+    check_text(text, name, span)
+    return text
+
+
+def check_text(text: str, name: str, span: Span | None = None) -> None:
+    """Refuse NUL bytes: no assembly text has any."""
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise AsmError(f"{name}:{line}: NUL byte in the text", span, "is this a binary file?")
+
+
+def reason(error: Exception) -> str:
+    """Why the operating system refused, without the path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _neighbours(path: Path, root: Path) -> str | None:
+    """The nearest file name in the same folder, if that folder is one we may look into."""
+    try:
+        folder = path.parent.resolve(strict=True)
+        if not folder.is_relative_to(root):
+            return None
+        return nearest(path.name, [entry.name for entry in folder.iterdir()])
+    except (OSError, RuntimeError, ValueError):
+        return None

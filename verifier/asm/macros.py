@@ -1,0 +1,223 @@
+"""``.macro``, ``.rept``, ``.irp`` and ``.irpc``: bodies, arguments, substitution, after GNU as's macro.c."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.asm.lines import rewritten
+from verifier.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from verifier.asm.lines import Line
+    from verifier.asm.scrub import Statement
+    from verifier.source import Span
+
+_NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
+_USE = re.compile(r"\\(?:(?P<name>[A-Za-z_.$][\w.$]*)|(?P<count>@)|(?P<nothing>\(\)))", re.ASCII)
+_KEYWORD = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!=)", re.ASCII)
+#: What keeps its distance from a neighbour of the same kind when GNU as removes blanks.
+_WORD_CHARACTER = re.compile(r"[\w.$*%\-(\[\"\\@]")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    default: str = ""
+    required: bool = False
+    vararg: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Macro:
+    name: str
+    parameters: tuple[Parameter, ...]
+    body: tuple[Statement, ...]
+    defined: Span
+
+
+def read_header(line: Line) -> tuple[str, tuple[Parameter, ...]]:
+    """What follows ``.macro``: the name and the parameters."""
+    match = _NAME.match(line.text)
+    if match is None:
+        raise line.error("a macro needs a name")
+    rest = line[match.end() :].strip()
+    parameters: list[Parameter] = []
+    at = 0
+    while at < len(rest):
+        parameter, at = _parameter(rest, at)
+        if any(p.name == parameter.name for p in parameters):
+            raise rest.error(f"parameter '{parameter.name}' is named twice")
+        parameters.append(parameter)
+        while at < len(rest) and rest.text[at] in " \t,":
+            at += 1
+    if any(p.vararg for p in parameters[:-1]):
+        raise rest.error("only the last parameter can take what is left over (:vararg)")
+    return match.group().lower(), tuple(parameters)
+
+
+_QUALIFIER = re.compile(r"\s*:\s*(\w+)", re.ASCII)
+_DEFAULT = re.compile(r"\s*=\s*")
+
+
+def _parameter(line: Line, at: int) -> tuple[Parameter, int]:
+    match = _NAME.match(line.text, at)
+    if match is None:
+        raise line.error("a parameter needs a name", None, at)
+    at = match.end()
+    required = vararg = False
+    if qualifier := _QUALIFIER.match(line.text, at):
+        word = qualifier.group(1)
+        if word not in ("req", "vararg"):
+            raise line.error(f"unknown qualifier ':{word}'", ":req or :vararg", at, qualifier.end())
+        required, vararg, at = word == "req", word == "vararg", qualifier.end()
+    default = ""
+    if equals := _DEFAULT.match(line.text, at):
+        default, at = _argument(line.text, equals.end())
+    return Parameter(match.group(), default, required, vararg), at
+
+
+def _argument(text: str, at: int) -> tuple[str, int]:
+    """One argument from ``at``: a string without its quotes, or text up to a blank or a comma outside brackets."""
+    if text[at : at + 1] == '"':
+        return _string(text, at)
+    start, open_brackets = at, 0
+    while at < len(text) and text[at] != "," and (open_brackets or text[at] not in " \t"):
+        if text[at] == '"':
+            at = _string(text, at)[1]
+            continue
+        open_brackets += {"(": 1, "[": 1, ")": -1, "]": -1}.get(text[at], 0)
+        at += 1
+    return text[start:at], at
+
+
+def _string(text: str, at: int) -> tuple[str, int]:
+    """The content of the string at ``at`` (a doubled quote stands for one) and where it ends."""
+    result = []
+    at += 1
+    while at < len(text):
+        if text[at] == "\\" and at + 1 < len(text):
+            result.append(text[at : at + 2])
+            at += 2
+        elif text[at] != '"':
+            result.append(text[at])
+            at += 1
+        elif text[at + 1 : at + 2] == '"':
+            result.append('"')
+            at += 2
+        else:
+            return "".join(result), at + 1
+    return "".join(result), at
+
+
+def _compact(text: str) -> str:
+    """Blanks removed where GNU as removes them: beside operators, outside strings."""
+    parts = re.split(r'("(?:\\.|[^"\\])*")', text)
+    for i in range(0, len(parts), 2):
+        words = re.split(r"\s+", parts[i])
+        kept = words[0]
+        for word in words[1:]:
+            before, after = kept[-1:] or (parts[i - 1][-1:] if i else ""), word[:1]
+            if not word and i + 1 < len(parts):
+                after = '"'
+            separate = before and after and _WORD_CHARACTER.match(before) and _WORD_CHARACTER.match(after)
+            kept += (" " if separate else "") + word
+        parts[i] = kept
+    return "".join(parts).strip()
+
+
+def bind(macro: Macro, call: Line) -> dict[str, str]:
+    """The arguments of a call by parameter name; `AsmError` for too many, unknown or missing ones."""
+    text = _compact(call.text)
+    given: dict[str, str] = {}
+    at = position = 0
+    while at < len(text):
+        keyword = _KEYWORD.match(text, at)
+        if keyword:
+            name = keyword.group(1)
+            if name not in {p.name for p in macro.parameters}:
+                raise call.error(
+                    f"macro '{macro.name}' has no parameter '{name}'",
+                    nearest(name, [p.name for p in macro.parameters]),
+                )
+            given[name], at = _argument(text, keyword.end())
+        else:
+            if position >= len(macro.parameters):
+                raise call.error(
+                    f"macro '{macro.name}' takes {len(macro.parameters)} arguments, here are more",
+                    "an argument with commas or blanks needs quotes",
+                )
+            parameter = macro.parameters[position]
+            position += 1
+            if parameter.vararg:
+                given[parameter.name], at = text[at:], len(text)
+            else:
+                given[parameter.name], at = _argument(text, at)
+        at = _past_separator(text, at)
+    return _with_defaults(macro, given, call)
+
+
+def _past_separator(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\t"):
+        at += 1
+    return at + 1 if text[at : at + 1] == "," else at
+
+
+def _with_defaults(macro: Macro, given: Mapping[str, str], call: Line) -> dict[str, str]:
+    bound = {}
+    for parameter in macro.parameters:
+        value = given.get(parameter.name, "") or parameter.default
+        if parameter.required and not value:
+            raise call.error(f"macro '{macro.name}' needs a value for '{parameter.name}'")
+        bound[parameter.name] = value
+    return bound
+
+
+def substitute(line: Line, values: Mapping[str, str], count: int, origin: Span | None) -> Line:
+    """The line with ``\\name``, ``\\@`` and ``\\()`` replaced; unknown names stay as they are."""
+    changes = []
+    for match in _USE.finditer(line.text):
+        name = match.group("name")
+        if name is None:
+            changes.append((match.start(), match.end(), str(count) if match.group("count") else ""))
+        elif name in values:
+            changes.append((match.start(), match.end(), values[name]))
+    return rewritten(line, changes, origin)
+
+
+def expansion(
+    body: Sequence[Statement], values: Mapping[str, str], count: int, origin: Span
+) -> Iterator[Line]:
+    """The statements of a body, arguments in place, as lines that know where they came from."""
+    for statement in body:
+        yield substitute(statement.line, values, count, origin)
+
+
+def items(line: Line) -> list[str]:
+    """The values of ``.irp``: separated by commas or blanks."""
+    text = _compact(line.text)
+    found, at = [], 0
+    while at < len(text):
+        value, at = _argument(text, at)
+        found.append(value)
+        at = _past_separator(text, at)
+    return found
+
+
+def nested_lines(body: Sequence[Statement]) -> int:
+    """A lower bound of the lines that a body gives once, nested ``.rept`` with plain counts multiplied out."""
+    stack: list[list[int]] = [[1, 0]]
+    for statement in body:
+        words = statement.line.text.split()
+        if words[0] in (".rept", ".irp", ".irpc"):
+            plain = words[0] == ".rept" and len(words) == 2 and words[1].isdigit() and len(words[1]) < 20
+            stack.append([int(words[1]) if plain else 1, 0])
+        elif words[0] == ".endr" and len(stack) > 1:
+            times, lines = stack.pop()
+            stack[-1][1] += 1 + times * lines
+        else:
+            stack[-1][1] += 1
+    return stack[0][1]

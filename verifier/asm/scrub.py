@@ -1,0 +1,106 @@
+"""Comments out, character constants to numbers, lines into statements: what GNU as does before it parses."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.asm.lines import Line, joined, rewritten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from verifier.source import Span
+
+_STRING = r'"(?:\\.|[^"\\])*"?'
+#: What the C preprocessor looks at: ``#`` in the middle of a line is none of its business.
+CPP_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^'\\])'|//|/\*")
+#: What GNU as looks at, character constants apart.
+AS_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^\\])|\#|//|/\*")
+
+_CHARACTER = re.compile(_STRING + r"|'(?:\\(?P<escape>.)|(?P<plain>[^\\]))'?|(?P<alone>')")
+_ESCAPES = {"b": 8, "t": 9, "n": 10, "f": 12, "r": 13}
+_SEPARATOR = re.compile(_STRING + r"|(?P<end>;)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """One statement, trimmed, never empty; ``text`` is how it is shown."""
+
+    line: Line
+    text: str
+
+    @property
+    def span(self) -> Span:
+        return self.line.span()
+
+
+def without_comments(lines: Iterable[Line], comments: re.Pattern[str]) -> Iterator[Line]:
+    """The lines with comments removed; a block comment that spans lines joins them into one."""
+    source = iter(lines)
+    for first in source:
+        line, parts, at = first, [], 0
+        while match := comments.search(line.text, at):
+            if match.group() in ("#", "//"):
+                line = line[: match.start()]
+                break
+            if match.group() != "/*":
+                at = match.end()
+                continue
+            parts += [line[: match.start()], Line(" ", line.offsets[match.start() :][:2], line.source)]
+            line = _after_comment(line, match.start(), source)
+            at = 0
+        yield joined([*parts, line]) if parts else line
+
+
+def _after_comment(line: Line, start: int, following: Iterator[Line]) -> Line:
+    """What stands after the ``*/`` that ends the comment at ``start``, on this line or a later one."""
+    opening, at = line, start + 2
+    while (end := line.text.find("*/", at)) < 0:
+        at = 0
+        after = next(following, None)
+        if after is None:
+            raise opening.error("this comment never ends", "close it with */", start, start + 2)
+        line = after
+    return line[end + 2 :]
+
+
+def with_numbers(line: Line) -> Line:
+    """Character constants (``'a``, ``'a'``, ``'\\n'``) as decimal numbers."""
+    if "'" not in line.text:
+        return line
+    changes = []
+    for match in _CHARACTER.finditer(line.text):
+        if match.group("alone"):
+            raise line.error("a character constant without a character", None, match.start(), match.end())
+        if match.group().startswith("'"):
+            escape, plain = match.group("escape"), match.group("plain")
+            value = _ESCAPES.get(escape, ord(escape)) if escape else ord(plain)
+            changes.append((match.start(), match.end(), str(value)))
+    return rewritten(line, changes)
+
+
+def statements(line: Line) -> Iterator[Statement]:
+    """The statements of a line; `AsmError` for a string that is not closed."""
+    start = 0
+    pieces: list[Line] = []
+    inside_expansion = False
+    for match in _SEPARATOR.finditer(line.text):
+        if match.group("end"):
+            pieces.append(line[start : match.start()])
+            start = match.end()
+            inside_expansion |= line.offsets[match.start()] in line.offsets[start : start + 1]
+        elif not _closed(match.group()):
+            raise line.error("this string never ends", 'close it with "', match.start(), match.end())
+    pieces.append(line[start:])
+    for piece in pieces:
+        if trimmed := piece.strip():
+            shown = trimmed.text if inside_expansion or line.origin else trimmed.written()
+            yield Statement(trimmed, shown)
+
+
+def _closed(string: str) -> bool:
+    body = string[1:-1]
+    trailing = len(body) - len(body.rstrip("\\"))
+    return len(string) > 1 and string.endswith('"') and trailing % 2 == 0
