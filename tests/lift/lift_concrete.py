@@ -37,7 +37,7 @@ class Skip(Exception):
 
 
 def run(block: Block, before: State, undefined: Callable[[int], int]) -> State:
-    """The state after; ``rip`` is an address, ``fault N``, or the name of a terminator left to the machine."""
+    """The state after; ``rip`` is an address, ``fault N``, or the terminator that is left to the machine."""
     after = before.copy()
     values: list[int] = []
     puts: dict[str, int] = {}

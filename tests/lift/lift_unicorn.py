@@ -27,6 +27,7 @@ class Unicorn:
         self._uc.mem_map(ARENA - 0x10000, 0x20000)
         self._vectors: list[int] = []
         self._uc.hook_add(unicorn.UC_HOOK_INTR, lambda uc, vector, _: self._vectors.append(vector))
+        self._fresh = self._uc.context_save()
 
     def run(self, instruction: Instruction, before: State) -> State:
         uc, after = self._uc, before.copy()
@@ -40,6 +41,7 @@ class Unicorn:
         repeated = set(instruction.prefixes) & {"rep", "repne"}
         uc.emu_start(CODE, instruction.next_address if repeated else 1 << 62, count=0 if repeated else 1)
         if self._vectors:
+            uc.context_restore(self._fresh)  # else the next fault is a double fault
             after.rip = f"fault {self._vectors[0]}"
             return after
         for name, number in zip(_REGISTERS, _NUMBERS, strict=True):
