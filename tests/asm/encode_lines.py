@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import tempfile
@@ -12,8 +13,7 @@ from verifier.asm.encode import Form, RawImm, RawMem, RawReg, RawTarget, match
 from verifier.asm.encode.raw import Raw
 
 PREFIX_WORDS = frozenset(
-    ("lock", "rep", "repe", "repz", "repne", "repnz", "data16", "notrack", "bnd")
-    + ("cs", "ds", "es", "fs", "gs", "ss")
+    "lock rep repe repz repne repnz data16 notrack bnd cs ds es fs gs ss".split()  # noqa: SIM905
 )
 BRANCHES = re.compile(r"(jmp|callq?|loop\w*|j(?!mp)\w+)$")
 #: Absolute symbols, set behind the code: unknown while an instruction is sized.
@@ -23,7 +23,7 @@ _MEMORY = re.compile(r"(?:%(?P<seg>\w+):)?(?P<disp>[^()]*)(?:\((?P<inner>[^)]*)\
 
 @dataclass(frozen=True)
 class Line:
-    """A line of assembly as the encoder sees it. ``values`` holds label names for what only addresses tell."""
+    """A line as the encoder sees it; ``values`` holds label names for what only addresses tell."""
 
     text: str
     prefixes: tuple[str, ...]
@@ -111,5 +111,5 @@ def run_as(lines: list[str]) -> tuple[dict[int, str], list[bytes], dict[str, int
         data = code.read_bytes()
     table = data[len(data) - 4 * (len(lines) + 1) :]
     offsets = [int.from_bytes(table[i : i + 4], "little") for i in range(0, len(table), 4)]
-    pieces = [data[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(offsets)]
     return {}, pieces, {"start": 0, "end": offsets[-1]}

@@ -20,21 +20,23 @@ REGISTERS = {
     64: ("%rax", "%rbx", "%rsp", "%r13", "%r15"),
 }
 MEMORY = (
-    "(%rax)", "(%rbp)", "(%rsp)", "(%r12)", "(%r13)", "0(%rsp)", "0(%r13)", "127(%rbx)", "128(%rbx)", "-128(%rsp)",
-    "-129(%r8)", "88(%rsp)", "-2147483648(%rdi)", "2147483647(%r11)", "(%rax,%rbx)", "(%rbp,%rax,2)",
-    "8(%r13,%r14,4)", "(%rsp,%r12,8)", "(,%rcx,8)", "16(,%r9,1)", "0x1234", "-8", "0xffffffff81000000",
-    "%gs:0x28", "%fs:0", "%gs:(%rax)", "%gs:8(%r12,%rax,2)", "%gs:forward", "%gs:end(%rip)", "%ss:(%rax)",
-    "%ss:(%rbp)", "%ds:(%rax)", "%ds:(%rbp)", "%cs:(%rsp)", "%es:0x10", "%ds:0x10", "end(%rip)", "start(%rip)",
-    "5(%rip)", "(%rip)", "forward(%rax)", "forward_small(%rax)", "forward", "forward(,%rax,4)", "(%eax)",
-    "8(%r13d)", "%gs:-4(%esp)", "(%ebx,%r9d,2)", "0xffffffff(%eax)", "0xfffffffffffffff8(%rax)",
+    "(%rax)", "(%rbp)", "(%rsp)", "(%r12)", "(%r13)", "0(%rsp)", "0(%r13)", "127(%rbx)", "128(%rbx)",
+    "-128(%rsp)", "-129(%r8)", "88(%rsp)", "-2147483648(%rdi)", "2147483647(%r11)", "(%rax,%rbx)",
+    "(%rbp,%rax,2)", "8(%r13,%r14,4)", "(%rsp,%r12,8)", "(,%rcx,8)", "16(,%r9,1)", "0x1234", "-8",
+    "0xffffffff81000000", "%gs:0x28", "%fs:0", "%gs:(%rax)", "%gs:8(%r12,%rax,2)", "%gs:forward",
+    "%gs:end(%rip)", "%ss:(%rax)", "%ss:(%rbp)", "%ds:(%rax)", "%ds:(%rbp)", "%cs:(%rsp)", "%es:0x10",
+    "%ds:0x10", "end(%rip)", "start(%rip)", "5(%rip)", "(%rip)", "forward(%rax)", "forward_small(%rax)",
+    "forward", "forward(,%rax,4)", "(%eax)", "8(%r13d)", "%gs:-4(%esp)", "(%ebx,%r9d,2)",
+    "0xffffffff(%eax)", "0xfffffffffffffff8(%rax)",
 )  # fmt: skip
 FEW_MEMORY = ("(%rax)", "-8(%r13,%r14,4)", "%gs:forward", "end(%rip)")
 IMMEDIATES = {
     8: (0, 1, 3, 127, -128, 128, 255, -1, -129, -256),
     16: (0, 127, 128, -128, -129, 0x7FFF, 0x8000, 0xFF80, 0xFFFF, -0x8000, -0xFFFF, 0x1234),
-    32: (0, 127, 128, -128, -129, 0x7FFFFFFF, 0x80000000, 0xFFFFFF80, 0xFFFFFFFF, -0x80000000, -0x80000001, -0xFFFFFFFF),
-    64: (0, 127, 128, -128, -129, 0x7FFFFFFF, 0x80000000, -0x80000000, 0xFFFFFFFF, 0xFFFFFFFFFFFFFF80, -0x80000001,
-         0x7FFFFFFFFFFFFFFF, 0xFFFFFFFF80000000),
+    32: (0, 127, 128, -128, -129, 0x7FFFFFFF, 0x80000000, 0xFFFFFF80, 0xFFFFFFFF, -0x80000000, -0x80000001,
+         -0xFFFFFFFF),
+    64: (0, 127, 128, -128, -129, 0x7FFFFFFF, 0x80000000, -0x80000000, 0xFFFFFFFF, 0xFFFFFFFFFFFFFF80,
+         -0x80000001, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFF80000000),
 }  # fmt: skip
 BYTES = (0, 1, 3, 63, 127, 128, 255, -1, -128)
 WORDS = (0, 8, 255, 0x8000, 0xFFFF, -1)
@@ -45,6 +47,8 @@ FILES = {
 }
 #: The kinds that take one register only, by its name.
 ONLY = {kind: name[1:] for name, kind in KINDS.items() if name[0] == "="}
+
+
 def _immediates(kind: Kind, size: int) -> list[str]:
     if kind.constant is not None:
         return [f"${kind.constant}"]
@@ -142,7 +146,9 @@ def _stricter(line: Line) -> bool:
     """Refused though GNU as takes it: a load of CS (always #UD), an immediate whose size is only assumed."""
     if line.mnemonic.startswith("mov") and line.text.endswith("%cs"):
         return True
-    unsized = CANDIDATES[line.mnemonic][0].size is None and not any(isinstance(raw, RawReg) for raw in line.operands)
+    unsized = CANDIDATES[line.mnemonic][0].size is None and not any(
+        isinstance(raw, RawReg) for raw in line.operands
+    )
     values = [raw.value or 0 for raw in line.operands if isinstance(raw, RawImm)]
     return unsized and any(1 << 31 <= value < 1 << 32 for value in values)
 
@@ -164,7 +170,9 @@ def test_operands_are_those_of_a_decoder(mnemonic: str) -> None:
             _compare(form, operands, decoded, text)
 
 
-DECODER_NAMES = {number: name.lower() for name, number in vars(iced_x86.Mnemonic).items() if type(number) is int}
+DECODER_NAMES = {
+    number: name.lower() for name, number in vars(iced_x86.Mnemonic).items() if type(number) is int
+}
 FORMATTER = iced_x86.Formatter(iced_x86.FormatterSyntax.NASM)
 IMMEDIATE_WIDTHS = {
     iced_x86.OpKind.IMMEDIATE8: 8,
@@ -177,7 +185,7 @@ IMMEDIATE_WIDTHS = {
     iced_x86.OpKind.IMMEDIATE8TO64: 64,
     iced_x86.OpKind.IMMEDIATE32TO64: 64,
 }
-#: Of the register these use 16 bits or, for prefetches, of the memory nothing; the decoder tells the form's width.
+#: These use 16 bits of a register or, prefetches, nothing of memory; the decoder tells the form's width.
 NARROW = ("lar", "lsl", "lldt", "ltr", "lmsw", "verr", "verw", "prefetch", "prefetchw", "prefetchnta",
           "prefetcht0", "prefetcht1", "prefetcht2")  # fmt: skip
 STRINGS = ("movs", "cmps", "stos", "lods", "scas", "ins", "outs")
@@ -190,7 +198,11 @@ SIZED_NAMES = {
     ("sysret", 64): "sysretq",
     ("sysexit", 64): "sysexitq",
     ("xlat", 8): "xlatb",
-    **{(name, width): name + letter for name in STRINGS for width, letter in {8: "b", 16: "w", 32: "d", 64: "q"}.items()},
+    **{
+        (name, width): name + letter
+        for name in STRINGS
+        for width, letter in {8: "b", 16: "w", 32: "d", 64: "q"}.items()
+    },
 }
 OTHER_NAMES = {"lret": "retf", "ljmp": "jmp", "lcall": "call"}
 
@@ -258,17 +270,31 @@ def _decoded_register(register: int) -> tuple[object, ...]:
 
 def _decoded_memory(decoded: iced_x86.Instruction) -> tuple[object, ...]:
     rip = decoded.is_ip_rel_memory_operand
-    parts = [part for part in (decoded.memory_base, decoded.memory_index) if part != iced_x86.Register.NONE and not rip]
+    parts = [
+        part
+        for part in (decoded.memory_base, decoded.memory_index)
+        if part != iced_x86.Register.NONE and not rip
+    ]
     width = min((8 * iced_x86.RegisterExt.size(part) for part in parts), default=64)
     base, index = (
-        None if register == iced_x86.Register.NONE or rip else _name(iced_x86.RegisterExt.full_register(register))
+        None
+        if register == iced_x86.Register.NONE or rip
+        else _name(iced_x86.RegisterExt.full_register(register))
         for register in (decoded.memory_base, decoded.memory_index)
     )
     disp = decoded.ip_rel_memory_address if rip else decoded.memory_displacement
     if width == 32 and disp >> 31:
         disp += (1 << 64) - (1 << 32)
     segment = _name(decoded.segment_prefix)
-    where = (base, index, decoded.memory_index_scale, disp, segment if segment in ("fs", "gs") else None, rip, width)
+    where = (
+        base,
+        index,
+        decoded.memory_index_scale,
+        disp,
+        segment if segment in ("fs", "gs") else None,
+        rip,
+        width,
+    )
     return ("memory", str(where), 8 * iced_x86.MemorySizeExt.size(decoded.memory_size))
 
 
@@ -280,7 +306,10 @@ RELAXABLE = ("jmp", "je", "jnz", "jle", "js")
 def test_short_and_near_branches(mnemonic: str, padding: int) -> None:
     lines = [f"{mnemonic} end", *["nop"] * padding, f"{mnemonic} start"]
     _, pieces, labels = run_as(lines)
-    for text, code, offset in ((lines[0], pieces[0], 0), (lines[-1], pieces[-1], labels["end"] - len(pieces[-1]))):
+    for text, code, offset in (
+        (lines[0], pieces[0], 0),
+        (lines[-1], pieces[-1], labels["end"] - len(pieces[-1])),
+    ):
         line = read_line(text)
         form = line.match()
         assert form.sizes == ((2, 5) if mnemonic == "jmp" else (2, 6))
@@ -288,11 +317,11 @@ def test_short_and_near_branches(mnemonic: str, padding: int) -> None:
 
 
 PREFIXED = (
-    "rep ret", "repz retq", "rep nop", "repe nop", "bnd jmp start", "bnd ret", "bnd call start", "notrack jmp *%rax",
-    "notrack call *(%rax)", "cs nopw 0(%rax,%rax,1)", "data16 nop", "ds nop", "gs nop", "lock xchg (%rax), %eax",
-    "lock xchgb %al, (%rax)", "lock cmpxchg16b %gs:(%rax)", "lock cmpxchg8b 8(%r15)",
-    "repe cmpsb", "repz scasw", "repnz scasb", "rep movsw", "rep stosq", "lock addw $1, %gs:8(%r9d)",
-    "lock btsl $3, (%rdi)", "lock decq 8(%rax)", "nopw %cs:0(%rax,%rax,1)",
+    "rep ret", "repz retq", "rep nop", "repe nop", "bnd jmp start", "bnd ret", "bnd call start",
+    "notrack jmp *%rax", "notrack call *(%rax)", "cs nopw 0(%rax,%rax,1)", "data16 nop", "ds nop",
+    "gs nop", "lock xchg (%rax), %eax", "lock xchgb %al, (%rax)", "lock cmpxchg16b %gs:(%rax)",
+    "lock cmpxchg8b 8(%r15)", "repe cmpsb", "repz scasw", "repnz scasb", "rep movsw", "rep stosq",
+    "lock addw $1, %gs:8(%r9d)", "lock btsl $3, (%rdi)", "lock decq 8(%rax)", "nopw %cs:0(%rax,%rax,1)",
 )  # fmt: skip
 
 
@@ -330,7 +359,14 @@ def test_canonical_names(text: str, mnemonic: str, prefixes: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(
     ("text", "width"),
-    [("iret", 32), ("lret", 32), ("sysret", 32), ("movs", 32), ("mov $1, (%rax)", 32), ("bt $9, 16(%rsp)", 32)],
+    [
+        ("iret", 32),
+        ("lret", 32),
+        ("sysret", 32),
+        ("movs", 32),
+        ("mov $1, (%rax)", 32),
+        ("bt $9, 16(%rsp)", 32),
+    ],
 )
 def test_an_assumed_size_is_told(text: str, width: int) -> None:
     form = read_line(text).match()

@@ -1,4 +1,4 @@
-"""Instruction encoding: an AT&T mnemonic and raw operands to the bytes that GNU as 2.40 emits in 64-bit mode."""
+"""Instruction encoding: AT&T mnemonic and raw operands to the bytes that GNU as 2.40 emits (64-bit mode)."""
 
 from verifier.asm.encode.form import Form
 from verifier.asm.encode.matching import match, mnemonics

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
     from verifier.asm.encode.rows import Candidate
 
-#: Valid in 32-bit mode only (Vol. 2, "Invalid" in the 64-bit column).
+#: Valid outside 64-bit mode only (Vol. 2, "Inv." in the 64-bit column).
 _NOT_IN_64_BIT = frozenset(
-    "aaa aad aam aas bound daa das into jcxz lds les popa popal popaw popal pusha pushal pushaw pushl popl "
-    "pushfl popfl retl arpl calll".split()
-)
-#: Accepted by GNU as, but CPUs differ on what they do (Vol. 2A, CALL: near branches in 64-bit mode).
-_CPU_DEPENDENT = frozenset("retw callw jmpw".split())
+    (
+        "aaa", "aad", "aam", "aas", "arpl", "bound", "calll", "daa", "das", "into", "jcxz", "lds", "les",
+        "popa", "popal", "popaw", "popfl", "popl", "pusha", "pushal", "pushaw", "pushfl", "pushl", "retl",
+    )
+)  # fmt: skip
+#: Accepted by GNU as; Intel ignores the operand-size prefix here, AMD truncates RIP (Vol. 2A, CALL and RET).
+_CPU_DEPENDENT = frozenset(("callw", "jmpw", "retw"))
 
 
 def unknown(mnemonic: str, known: Iterable[str]) -> EncodeError:
@@ -28,8 +30,8 @@ def unknown(mnemonic: str, known: Iterable[str]) -> EncodeError:
     if mnemonic in _NOT_IN_64_BIT:
         return EncodeError(f"'{mnemonic}' does not exist in 64-bit mode")
     if mnemonic in _CPU_DEPENDENT:
-        hint = "CPUs differ on what a 16-bit near branch does in 64-bit mode"
-        return EncodeError(f"'{mnemonic}' is not supported", None, hint)
+        hint = f"write '{mnemonic[:-1]}' for the 64-bit one"
+        return EncodeError(f"'{mnemonic}' is not supported: CPUs differ on 16-bit near branches", None, hint)
     return EncodeError(f"unknown mnemonic '{mnemonic}'", None, nearest(mnemonic, known))
 
 
@@ -39,27 +41,69 @@ def diagnose(
     """The error for operands that no row of the mnemonic takes."""
     starred = {candidate.row.has("star") for candidate in candidates}
     if indirect not in starred:
-        return EncodeError(f"'{mnemonic}' takes no '*'" if indirect else f"'{mnemonic}' needs a '*' operand")
+        return EncodeError(
+            f"'{mnemonic}' {'takes no' if indirect else 'needs a'} '*'", 0 if operands else None
+        )
     if len(starred) == 2 and operands and isinstance(operands[0], RawTarget) == indirect:
-        return EncodeError(f"'{mnemonic}' of a register or memory operand is written with '*'", 0)
+        return EncodeError(f"'{mnemonic}' to where a register or memory points is written with '*'", 0)
     arities = sorted({candidate.row.arity for candidate in candidates})
     if len(operands) not in arities:
         takes = " or ".join(map(str, arities))
         return EncodeError(f"wrong number of operands: '{mnemonic}' takes {takes}, not {len(operands)}")
-    return _operands(mnemonic, [c for c in candidates if c.row.arity == len(operands)], operands)
+    fitting = [candidate for candidate in candidates if candidate.row.arity == len(operands)]
+    return (
+        _sort_error(mnemonic, fitting, operands)
+        or _value_error(mnemonic, fitting, operands)
+        or _width_error(mnemonic, fitting, operands)
+        or EncodeError(f"'{mnemonic}' does not take these operands together", len(operands) - 1)
+    )
 
 
-def _operands(mnemonic: str, candidates: list[Candidate], operands: tuple[Raw, ...]) -> EncodeError:
+def _sort_error(mnemonic: str, candidates: list[Candidate], operands: tuple[Raw, ...]) -> EncodeError | None:
+    """An operand of a sort that no form has in its place."""
     for i, raw in enumerate(operands):
-        kinds = [(c, _written_kinds(c)[i]) for c in candidates]
-        if not any(_shape(kind, raw) for _, kind in kinds):
-            return EncodeError(f"'{mnemonic}' takes no {_describe(raw)} there", i, _segment_hint(raw))
-        sizes = {
-            size for c, kind in kinds for size in _sizes(c) if _shape(kind, raw) and accepts(kind, raw, size)
-        }
-        if not sizes:
-            return _value_or_size(mnemonic, raw, i)
-    return _combination(mnemonic, operands)
+        if not any(_right_sort(_written_kinds(candidate)[i], raw) for candidate in candidates):
+            hint = _segment_hint(mnemonic, raw)
+            return EncodeError(f"'{mnemonic}' takes no {_describe(raw)} there", i, hint)
+    if sum(isinstance(raw, RawMem) for raw in operands) > 1:
+        string = any(kind.pointer for candidate in candidates for kind in candidate.row.kinds)
+        hint = "a string instruction works on %ds:(%rsi) and %es:(%rdi)" if string else None
+        return EncodeError(f"'{mnemonic}' cannot take these two memory operands", len(operands) - 1, hint)
+    return None
+
+
+def _value_error(mnemonic: str, candidates: list[Candidate], operands: tuple[Raw, ...]) -> EncodeError | None:
+    """An immediate that is all that keeps a form from fitting."""
+    for i, raw in enumerate(operands):
+        if not isinstance(raw, RawImm) or raw.value is None:
+            continue
+        if any(_all_but(i, candidate, operands) for candidate in candidates):
+            wide = not -(1 << 31) <= raw.value < 1 << 31
+            hint = "only 'mov' and 'movabs' to a register take a 64-bit immediate" if wide else None
+            return EncodeError(f"immediate {raw.value:#x} is out of range for '{mnemonic}'", i, hint)
+    return None
+
+
+def _width_error(mnemonic: str, candidates: list[Candidate], operands: tuple[Raw, ...]) -> EncodeError | None:
+    """A register that no form takes, or registers that do not go together."""
+    registers = [(i, raw) for i, raw in enumerate(operands) if isinstance(raw, RawReg)]
+    for i, raw in registers:
+        kinds = [(_written_kinds(c)[i], size) for c in candidates for size in _sizes(c)]
+        if not any(accepts(kind, raw, size) for kind, size in kinds):
+            message = f"operand size mismatch: '{mnemonic}' takes no {_width(raw)}-bit {_describe(raw)}"
+            return EncodeError(message, i)
+    if len({_width(raw) for _, raw in registers}) > 1:
+        widths = " and ".join(f"{_width(raw)}-bit '%{raw.name}'" for _, raw in registers)
+        return EncodeError(f"operand size mismatch: '{mnemonic}' of {widths}", registers[-1][0])
+    return None
+
+
+def _all_but(i: int, candidate: Candidate, operands: tuple[Raw, ...]) -> bool:
+    kinds = _written_kinds(candidate)
+    others = [(kind, raw) for j, (kind, raw) in enumerate(zip(kinds, operands, strict=True)) if j != i]
+    return _right_sort(kinds[i], operands[i]) and any(
+        all(accepts(kind, raw, size) for kind, raw in others) for size in _sizes(candidate)
+    )
 
 
 def _written_kinds(candidate: Candidate) -> tuple[Kind, ...]:
@@ -73,49 +117,32 @@ def _sizes(candidate: Candidate) -> tuple[int, ...]:
     return (candidate.size,) if candidate.size is not None else candidate.row.sizes or (0,)
 
 
-def _shape(kind: Kind, raw: Raw) -> bool:
-    """Whether the operand is of the right sort, whatever its width or value."""
+def _right_sort(kind: Kind, raw: Raw) -> bool:
+    """Whether the operand could stand there, were its width or value another."""
     if isinstance(raw, RawReg):
         register = REGISTERS[raw.name]
-        return kind.file == register.file and kind.only in (None, register.name)
+        allowed = kind.only in (None, register.name) and kind.excluded != register.name
+        return kind.file == register.file and allowed
     if isinstance(raw, RawImm):
         return kind.place == IMM or kind.constant is not None
-    return accepts(kind, raw, 64) or isinstance(raw, RawMem) and kind.place == MOFFS
+    return accepts(kind, raw, 64) or (isinstance(raw, RawMem) and kind.place == MOFFS)
 
 
-def _value_or_size(mnemonic: str, raw: Raw, operand: int) -> EncodeError:
-    if isinstance(raw, RawImm) and raw.value is not None:
-        hint = "only 'mov' and 'movabs' to a 64-bit register take a 64-bit immediate"
-        message = f"immediate {raw.value:#x} is out of range for '{mnemonic}'"
-        return EncodeError(message, operand, hint if abs(raw.value) >> 31 else None)
-    return EncodeError(f"operand size mismatch: '{mnemonic}' cannot take {_describe(raw)}", operand)
+def _segment_hint(mnemonic: str, raw: Raw) -> str | None:
+    if not isinstance(raw, RawReg) or REGISTERS[raw.name].file != SEGMENT:
+        return None
+    if mnemonic.startswith(("push", "pop")):
+        return "in 64-bit mode push and pop take no segment register but %fs and %gs"
+    return "CS is loaded by far branches, returns and interrupts only" if raw.name == "cs" else None
 
 
-def _combination(mnemonic: str, operands: tuple[Raw, ...]) -> EncodeError:
-    registers = [raw for raw in operands if isinstance(raw, RawReg)]
-    if len({REGISTERS[raw.name].width for raw in registers}) > 1:
-        widths = ", ".join(map(_describe, registers))
-        return EncodeError(f"operand size mismatch: '{mnemonic}' of {widths}", len(operands) - 1)
-    if sum(isinstance(raw, RawMem) for raw in operands) > 1:
-        return EncodeError(f"'{mnemonic}' cannot take two memory operands", len(operands) - 1)
-    known = next(
-        (i for i, raw in enumerate(operands) if isinstance(raw, RawImm) and raw.value is not None), None
-    )
-    if known is not None:
-        return EncodeError(f"this immediate does not fit '{mnemonic}' with these operands", known)
-    return EncodeError(f"'{mnemonic}' does not take these operands together")
+def _width(raw: RawReg) -> int:
+    return REGISTERS[raw.name].width
 
 
 def _describe(raw: Raw) -> str:
     if isinstance(raw, RawReg):
-        register = REGISTERS[raw.name]
-        return f"the {register.width}-bit register '%{raw.name}'"
+        return f"register '%{raw.name}'"
     if isinstance(raw, RawImm):
         return "immediate operand"
     return "memory operand" if isinstance(raw, RawMem) else "branch target"
-
-
-def _segment_hint(raw: Raw) -> str | None:
-    if isinstance(raw, RawReg) and REGISTERS[raw.name].file == SEGMENT:
-        return "in 64-bit mode push and pop take only %fs and %gs, and arithmetic no segment register"
-    return None

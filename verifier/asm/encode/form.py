@@ -41,8 +41,8 @@ class Field:
 class Form:
     """What an instruction line means. ``width`` is the operand size in bits, 0 where there is none.
 
-    ``warning`` tells of a size that GNU as assumed. ``head`` has the bytes before the fields; ``near_head`` those
-    of the form with a 32-bit displacement, for a branch that has two.
+    ``warning`` tells of a size that GNU as assumed. ``head`` has the bytes before the fields; ``near_head``
+    those of the form with a 32-bit displacement, for a branch that has two.
     """
 
     mnemonic: str
@@ -64,9 +64,10 @@ class Form:
     def encode(self, values: tuple[int | None, ...], address: int, size: int) -> bytes:
         """The bytes at ``address`` in the length ``size`` (one of `sizes`).
 
-        ``values`` has one entry per written operand: the immediate, the displacement, the absolute target of a
-        branch or of a rip-relative operand (also where a plain number was written before ``(%rip)``); None where
-        there is nothing to know. Addresses are unsigned: as a 32-bit immediate they must fit as such.
+        ``values`` has one entry per written operand: the immediate, the displacement, the absolute target of
+        a branch or of a rip-relative operand (for a plain number before ``(%rip)``: the number counted from
+        the end of the instruction); None where there is nothing to know. Addresses are unsigned numbers: a
+        kernel address does not fit a 32-bit immediate, absolute -1 does.
         Raises EncodeError where a value does not fit, as GNU as or ld would.
         """
         near = self.near_head is not None and size != self.sizes[0]

@@ -1,4 +1,4 @@
-"""Operand kinds, named as in the manual's opcode maps (Vol. 2D, A.2): where they stand and what they accept."""
+"""Operand kinds, named as in the manual's opcode maps (Vol. 2D, A.2): their place and what they accept."""
 
 from __future__ import annotations
 
@@ -125,18 +125,15 @@ def accepts(kind: Kind, raw: Raw, size: int) -> bool:
     if isinstance(raw, RawMem):
         return kind.memory and _accepts_memory(kind, raw)
     if isinstance(raw, RawImm):
-        return (
-            kind.place == IMM
-            and fits(kind, raw.value, size)
-            or kind.constant is not None
-            and raw.value == kind.constant
-        )
+        if kind.constant is not None:
+            return raw.value == kind.constant
+        return kind.place == IMM and fits(kind, raw.value, size)
     return kind.place == REL and isinstance(raw, RawTarget)
 
 
 def _accepts_register(kind: Kind, name: str, size: int) -> bool:
     register = REGISTERS.get(name)
-    if register is None or register.file != kind.file or register.high and kind.only:
+    if register is None or register.file != kind.file or (register.high and kind.only):
         return False
     widths = tuple(size if width == SIZE else width for width in kind.widths)
     wanted = kind.only in (None, register.name) and register.name != kind.excluded
@@ -147,7 +144,7 @@ def _accepts_memory(kind: Kind, raw: RawMem) -> bool:
     if kind.pointer:
         segments = (None, "ds") if kind.pointer == "rsi" else (None, "es")
         return raw.base == kind.pointer and not raw.index and not raw.disp and raw.segment in segments
-    return kind.place != MOFFS or raw.base is None and raw.index is None
+    return kind.place != MOFFS or (raw.base is None and raw.index is None)
 
 
 def fits(kind: Kind, value: int | None, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""From a mnemonic and its operands to a form: the first row that takes them (GNU as tries them in this order)."""
+"""From a mnemonic and its operands to a form: the first row that takes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mnemonics() -> frozenset[str]:
 
 
 def match(mnemonic: str, operands: tuple[Raw, ...], *, indirect: bool, prefixes: tuple[str, ...]) -> Form:
-    """The form that GNU as 2.40 chooses for ``prefixes mnemonic operands`` (AT&T order; ``indirect``: with ``*``).
+    """The form that GNU as 2.40 chooses; ``operands`` in AT&T order, ``indirect`` for one written with ``*``.
 
     Raises EncodeError where there is none, or where what GNU as would take is not what was meant.
     """

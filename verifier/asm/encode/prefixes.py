@@ -25,7 +25,7 @@ _NEAR_BRANCHES = ("jmp", "call", "ret", "jcc")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """``before`` goes ahead of the operand-size prefix, ``after`` behind it; ``canonical`` is what they mean."""
+    """Bytes ahead of the operand-size prefix and behind it, and what the prefixes mean."""
 
     before: bytes = b""
     after: bytes = b""
@@ -42,7 +42,7 @@ def read(words: tuple[str, ...], row: Row, operands: tuple[Raw, ...], size: int)
     result = Words()
     for word in words:
         one = _word(word, row, operands, size)
-        if one.before and result.before or one.after and result.after:
+        if (one.before and result.before) or (one.after and result.after):
             raise EncodeError(f"prefix '{word}' follows one of its own kind")
         result = Words(result.before + one.before, result.after + one.after, result.canonical + one.canonical)
     return result
@@ -62,8 +62,8 @@ def _word(word: str, row: Row, operands: tuple[Raw, ...], size: int) -> Words:
         return Words(before=b"\x3e")
     if word == "bnd" and row.mnemonic in _NEAR_BRANCHES:
         return Words(after=b"\xf2")
-    hint = "write the segment in the operand, the size in the suffix" if word in _PADDING else None
-    raise EncodeError(f"prefix '{word}' is not supported before '{row.mnemonic}'", None, hint)
+    advice = "write the segment in the operand, the size in the suffix" if word in _PADDING else None
+    raise EncodeError(f"prefix '{word}' is not supported before '{row.mnemonic}'", None, advice)
 
 
 def _repeat(word: str, row: Row) -> Words:

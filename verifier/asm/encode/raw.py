@@ -33,7 +33,8 @@ class RawImm:
 class RawMem:
     """A memory operand, register names as written.
 
-    ``disp`` is None for a symbolic displacement. ``has_disp`` tells ``0(%rax)`` from ``(%rax)``; both encode alike.
+    ``disp`` is None for a symbolic displacement. ``has_disp`` tells ``0(%rax)`` from ``(%rax)``, which encode
+    alike.
     """
 
     segment: str | None

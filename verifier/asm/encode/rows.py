@@ -35,7 +35,7 @@ _MANDATORY = (b"\x66", b"\xf3", b"\xf2")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. ``sizes`` in bits, empty where there is no operand size; ``opcode`` has no prefix."""
+    """A line of the table: ``sizes`` in bits, none if there is no operand size; ``opcode`` without prefix."""
 
     mnemonic: str
     condition: str | None

@@ -1,12 +1,13 @@
 """The instruction forms, one a line, in the order in which they are tried (Vol. 2, the opcode column).
 
-Columns: names (``/`` between synonyms, the first is canonical), operand sizes (a suffix letter each; ``-``: no
-operand size), operand kinds in AT&T order (see `kinds`), opcode, flags. ``CC`` stands for every condition and adds
-its number to the opcode; ``w`` after the opcode adds 1 unless the operand size is a byte. Flags:
+Columns: names (``/`` between synonyms, the first is canonical), operand sizes (a suffix letter each; ``-``:
+no operand size), operand kinds in AT&T order (see `kinds`), opcode, flags. ``CC`` stands for every condition
+and adds its number to the opcode; ``w`` after the opcode adds 1 unless the operand size is a byte. Flags:
 
 - ``/n``: the opcode extension in ModRM.reg.
 - ``d64``: 64 bits without REX.W; also the size when nothing else tells one.
-- ``plain``: the operand size changes neither prefix nor REX.W; ``as16``, ``as32``: plain, and that is what it means.
+- ``plain``: the operand size changes neither prefix nor REX.W.
+- ``as16``, ``as32``: plain, and the CPU takes that size whatever is written.
 - ``whole``: the name takes no size suffix. ``lock``: ``lock`` is allowed with a memory destination.
 - ``rep``: any repeat prefix is allowed. ``vex``: VEX-encoded, L=0. ``=name``: the canonical mnemonic.
 - ``one``: written without its first operand, which is 1. ``twice``: the last operand is written once for two.
