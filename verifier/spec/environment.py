@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 #: What code between two events does not have set, unless the spec frees it.
 FIXED_BY_DEFAULT = {"iopl": 0, "vm": 0, "nt": 0, "vif": 0, "vip": 0}
 _CPL = {"user": 3, "kernel": 0}
-_OWN_KEY = {"cs": "cs", "ss": "ss", "cpl": "cpl", "gs_base": "gs", "rsp": "stack"}
+#: Cells that a context says by a key of its own; ``inhibit`` is never set before the first event.
+_OWN_KEY = {"cs": "cs", "ss": "ss", "cpl": "cpl", "gs_base": "gs", "kernel_gs_base": "gs", "rsp": "stack"}
 MAX_COUNT = 1000
 
 
@@ -69,7 +70,7 @@ def _context(key: Value, name: str, changes: Value | None, selectors: Mapping[st
         fields.get("ss", lambda v: _selector(v, cpl, null=cpl == 0), ss),
         cast("Literal['kernel', 'user']", gs),
         stack,
-        _fixed(fields, stack),
+        _fixed(fields),
     )
 
 
@@ -87,11 +88,11 @@ def _stack(value: Value, cpl: int) -> str | None:
     return None if name == "none" else name
 
 
-def _fixed(fields: Fields, stack: str | None) -> dict[str, int]:
+def _fixed(fields: Fields) -> dict[str, int]:
     fixed = dict(FIXED_BY_DEFAULT)
     for key, value in fields.entries("fixed"):
-        cell = key.choice(CELLS, "register or flag")
-        if cell in _OWN_KEY and (cell != "rsp" or stack):
+        cell = key.choice((c for c in CELLS if c != "inhibit"), "register or flag")
+        if cell in _OWN_KEY:
             raise key.error(f"'{cell}' is not fixed here", f"use the key '{_OWN_KEY[cell]}' of the context")
         if value.is_plain and value.node.value == "any":
             fixed.pop(cell, None)

@@ -26,7 +26,7 @@ INTERRUPTED = "interrupted_stack"
 #: Named data stand this far above the text, each in a stretch of its own with a gap before the next.
 DATA_DISTANCE = 1 << 28
 _GAP = 64
-_PERCPU_SECTIONS = (".data..percpu", ".data.percpu")
+PERCPU_PREFIX = ".data..percpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ def _declared(key: Value, value: Value, *, percpu: bool, address: int) -> Declar
 def in_percpu(program: Program, name: str) -> bool:
     """Whether the text itself defines the name in a per-CPU section."""
     symbol = program.symbols.get(name)
-    return symbol is not None and (symbol.section or "").startswith(_PERCPU_SECTIONS)
+    return symbol is not None and (symbol.section or "").startswith(PERCPU_PREFIX)
 
 
 def moved_behind_text(declared: Iterable[Declared], program: Program) -> tuple[Declared, ...]:
     """The per-CPU names that the text does not define, placed behind those that it does."""
-    offset = max((s.end for s in program.sections if s.name.startswith(_PERCPU_SECTIONS)), default=0)
+    offset = max((s.end for s in program.sections if s.name.startswith(PERCPU_PREFIX)), default=0)
     moved = []
     for item in declared:
         if item.percpu and not in_percpu(program, item.name):
@@ -105,7 +105,7 @@ def placed(declared: Iterable[Declared], program: Program) -> dict[str, DataName
     names: dict[str, DataName] = {}
     for section in program.sections:
         if not section.executable:
-            percpu = section.name.startswith(_PERCPU_SECTIONS)
+            percpu = section.name.startswith(PERCPU_PREFIX)
             sizes = _sizes(program, section)
             names |= {name: DataName(a, size, percpu) for name, (a, size) in sizes.items()}
     for item in declared:
@@ -177,7 +177,7 @@ def data_regions(
         size = max(d.address + d.size for d in percpu.values())
         regions[PERCPU] = Region(PERCPU, "percpu", size, data=_data(percpu, 0))
     for section in program.sections:
-        if not section.executable and section.data and not section.name.startswith(_PERCPU_SECTIONS):
+        if not section.executable and section.data and not section.name.startswith(PERCPU_PREFIX):
             regions[section.name] = _section_region(section, names)
     for item in declared:
         symbol = program.symbols.get(item.name)
@@ -239,6 +239,9 @@ def _initial(item: Declared, regions: Mapping[str, Region], names: Names) -> int
     value = item.initially
     assert value is not None
     size = names.data[item.name].size
+    if size not in (1, 2, 4, 8):
+        message = f"'{item.name}' has {size} bytes: only 1, 2, 4 or 8 can have a value"
+        raise value.error(message, "leave 'initially' out: it is arbitrary then")
     number = integer_from(value.text("an integer, a label or a region's edge"))
     if value.is_plain and number is not None:
         bits = 8 * size
