@@ -63,7 +63,7 @@ def test_runs_are_maximal() -> None:
     cfg = build(blocks, [0])
     assert {a: len(b.blocks) for a, b in cfg.blocks.items()} == {0: 2, 2: 2, 4: 2}
     assert cfg.blocks[2].predecessors == (0, 2)
-    assert cfg.blocks[2].successors == (2, 4)
+    assert cfg.blocks[2].successors == (4, 2)
     assert cfg.immediate_dominators() == {0: None, 2: 0, 4: 2}
     assert cfg.order() == [0, 2, 4]
 

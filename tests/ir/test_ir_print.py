@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ir_blocks import add_rsp, copy, end, laid_out, load, load_at, make, store
+from ir_blocks import add_rsp, copy, end, laid_out, load_at, make, store
 
 from verifier.errors import InternalError
 from verifier.ir import Access, Builder, render_block, render_program
@@ -30,7 +30,7 @@ nmi:                                            ; 0x0
     fault #13 if zf.0
   jne 1f                                        ; a.s:2
     branch zf.0 to one
-  ; to   one, nmi+0x2
+  ; to   nmi+0x2, one
 
 nmi+0x2:                                        ; 0x2
   ; from nmi
@@ -135,9 +135,22 @@ def test_versions_say_what_a_skipped_write_leaves() -> None:
         b.skip_if(b.get("zf"))
         b.put("rax", b.binary("add", b.get("rax"), b.const(1, 64)))
 
-    blocks = {0: make(0, repeated), 1: make(1, load(0), end("iret", 64))}
+    blocks = {0: make(0, repeated), 1: make(1, end("iret", 64))}
     page = render_program(blocks, laid_out(blocks, f=0), [0])
     assert "    rax.1 = add rax.0 0x1, or rax.0 if skipped\n" in page
+
+
+def test_what_only_serves_dead_cells_is_left_out() -> None:
+    """An addition whose flag is overwritten: its comparison is not shown, the flag is named."""
+
+    def add(b: Builder) -> None:
+        total = b.binary("add", b.get("rax"), b.const(1, 64))
+        b.put("zf", b.binary("eq", total, b.const(0, 64)))
+        b.put("rax", total)
+
+    blocks = {0: make(0, add), 1: make(1, copy("rbx", "zf"), end("jump_indirect"))}
+    lines = render_program(blocks, laid_out(blocks, f=0), [0]).splitlines()
+    assert lines[4:6] == ["    rax.1 = add rax.0 0x1", "    ; dead: zf"]
 
 
 def test_a_constant_jump_names_its_target() -> None:

@@ -57,8 +57,9 @@ class Exit:
 class BasicBlock:
     """A maximal straight run of instructions: entered only at its first, left only at its last.
 
-    ``successors`` and ``predecessors`` are addresses of basic blocks. ``resumes``: where control may come
-    back to after the last instruction, from code that the graph does not follow.
+    ``successors`` (the next instruction first) and ``predecessors`` are addresses of basic blocks.
+    ``resumes``: where control may come back to after the last instruction, from code that the graph does not
+    follow.
     """
 
     address: int
@@ -154,10 +155,10 @@ def _flow(block: Block, blocks: Mapping[int, Block]) -> _Flow:
     address, after = block.address, block.instruction.next_address
     opcode, attr = block.terminator.opcode, block.terminator.attr
     targets: list[int] = []
-    if opcode in ("jump", "branch") and isinstance(attr, int):
-        targets.append(attr)
     if opcode in ("next", "branch") or may_skip(block):
         targets.append(after)
+    if opcode in ("jump", "branch") and isinstance(attr, int):
+        targets.append(attr)
     exits = []
     if opcode in _EXITS:
         is_ret = opcode == "jump_indirect" and block.instruction.mnemonic == "ret"

@@ -35,7 +35,7 @@ _IMPLICIT_USES: dict[str, tuple[str, ...]] = {
 }
 _IMPLICIT_DEFINITIONS: dict[str, tuple[str, ...]] = {"store": (MEMORY,), "wrmsr": (MSRS, *MSR_CELLS)}
 #: Operations that matter even if nothing reads a result: they act, or they may fault.
-_ACTING = frozenset(("load", "store", "fault_if", "skip_if", "rdmsr", "wrmsr"))
+ACTING: Final = frozenset(("load", "store", "fault_if", "skip_if", "rdmsr", "wrmsr"))
 
 
 def may_skip(block: Block) -> bool:
@@ -84,7 +84,7 @@ def effects(block: Block) -> Effects:
         own = frozenset(uses(operation)).difference((MEMORY, MSRS))
         reads |= own
         below = origin(operation.args)
-        if operation.opcode in _ACTING:
+        if operation.opcode in ACTING:
             needed |= own | below
         if operation.opcode in ("load", "store"):
             needed.update(ACCESS_CELLS)

@@ -103,10 +103,11 @@ def live_cells(
     def before(block: Block, after: frozenset[str]) -> frozenset[str]:
         return _before(known[block.address], after, strong) | always
 
-    return backward(cfg, frozenset(), _live_out, before)
+    return backward(cfg, frozenset(), live_out, before)
 
 
-def _live_out(basic: BasicBlock, live: Mapping[int, frozenset[str]]) -> frozenset[str]:
+def live_out(basic: BasicBlock, live: Mapping[int, frozenset[str]]) -> frozenset[str]:
+    """The cells live behind a basic block, given those live before every instruction."""
     out = frozenset().union(*(live[s] for s in basic.successors))
     return out | _left_with(basic.blocks[-1]) if basic.exits else out
 

@@ -2,8 +2,8 @@
 
 Constants stand where they are used, in place of their ``%n``, and what is made only to be put into a cell is
 written as that cell's definition. Inside a whole program cells carry versions (`verifier.ir.ssa`) and are
-written where they are read; without versions a ``get`` is a line of its own, since it reads the state before
-the instruction wherever it stands.
+written where they are read, and what only serves dead cells is left out; without versions a ``get`` is a line
+of its own, since it reads the state before the instruction wherever it stands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from verifier.ir.cells import CELL_NAMES
 from verifier.ir.cfg import build
-from verifier.ir.liveness import live_cells
+from verifier.ir.effects import ACTING
+from verifier.ir.liveness import live_cells, live_out
 from verifier.ir.ops import Access
 from verifier.ir.ssa import Step, to_ssa
 from verifier.ir.words import stack_offsets
@@ -71,13 +72,19 @@ class _Page:
     def basic_block(self, basic: BasicBlock) -> list[str]:
         ssa = self.ssa.blocks[basic.address]
         lines = ["", self._head(basic.address), *self._ways_in(basic), *self._phis(ssa)]
-        for instruction in ssa.instructions:
+        for instruction, live in zip(ssa.instructions, self._live_after(basic), strict=True):
             block = instruction.block
             if block.address != basic.address and self.program.label_at(block.address):
                 lines.append(self._head(block.address))
             lines.append(self._source(block))
-            lines += _operations(block, instruction.steps, self.program.describe)
+            kept, dead = _kept(block, instruction.steps, live)
+            lines += _operations(block, kept, self.program.describe)
+            lines += [f"{_INDENT}; dead: {' '.join(dead)}"] if dead else []
         return [*lines, *self._ways_out(basic)]
+
+    def _live_after(self, basic: BasicBlock) -> list[frozenset[str]]:
+        """Per instruction of the basic block, the cells live behind it."""
+        return [*(self.live[b.address] for b in basic.blocks[1:]), live_out(basic, self.live)]
 
     def unreached(self, block: Block, is_first: bool) -> list[str]:
         is_head = is_first or self.program.label_at(block.address)
@@ -180,6 +187,21 @@ class _Writer:
 def _bare(block: Block) -> list[Step]:
     """The operations without names."""
     return [Step(operation, (), ()) for operation in block]
+
+
+def _kept(block: Block, steps: Sequence[Step], live: frozenset[str]) -> tuple[list[Step], list[str]]:
+    """The operations that act or serve a live cell, and the cells whose new values are dead."""
+    wanted = set(block.terminator.args)
+    kept: list[Step] = []
+    dead: list[str] = []
+    for step in reversed(steps):
+        operation = step.operation
+        if operation.opcode == "put" and not (step.defines and operation.attr in live):
+            dead.append(str(operation.attr))
+        elif operation.opcode in ACTING or operation.opcode == "put" or operation.result in wanted:
+            wanted.update(operation.args)
+            kept.append(step)
+    return kept[::-1], sorted(dead, key=CELL_NAMES.index)
 
 
 def _operations(block: Block, steps: Sequence[Step], describe: Callable[[int], str]) -> list[str]:
