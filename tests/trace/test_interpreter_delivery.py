@@ -189,6 +189,8 @@ BROKEN = [
 def test_frames_that_cannot_be_pushed(rsp, gates, event, ended, delivered):
     outcome = Lab(nop, gates=gates).step(kernel(if_=1, rsp=rsp), event)
     assert (outcome.ended, outcome.delivered) == (ended, delivered)
+    if delivered == ("double_fault",):
+        assert words_at(outcome.state, NMI_TOP - 48, 3) == [0, TEXT, 0x10]
 
 
 def test_stack_fault_during_delivery_says_where_and_that_it_was_external():
@@ -284,6 +286,10 @@ def test_events_in_a_hole(event, choices, error, rf):
         ("irq", (*RUN_ON[:2], ("hole.if", 0), *RUN_ON[3:]), "masks"),
         ("stack_fault", RUN_ON, "may be raised"),
         ("page_fault", (*RUN_ON, ("fault.error_code", 1)), "missing"),
+        ("page_fault", (*RUN_ON, ("fault.error_code", 1 << 32), ("fault.cr2", 0)), "fit"),
+        ("page_fault", (*RUN_ON, ("fault.error_code", 1), ("fault.cr2", 1 << 64)), "fit"),
+        ("nmi", (*RUN_ON[:3], ("hole.memory", 1 << 64), *RUN_ON[4:]), "fit"),
+        ("nmi", (*RUN_ON[:-1], ("hole.memory", 1 << 8)), "fit"),
     ],
 )
 def test_choices_that_do_not_match(event, choices, reason):

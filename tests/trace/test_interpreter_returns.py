@@ -214,7 +214,7 @@ def test_32_bit_iret_off_a_64_bit_frame():
 
 
 @pytest.mark.parametrize(
-    ("selector", "after"), [(0x18, 0), (0x10, 0), (0x2B, 0x2B), (0, 0), (0x33, 0x33), (0x63, 0x63)]
+    ("selector", "after"), [(0x18, 0), (0x1B, 0), (0x10, 0), (0x2B, 0x2B), (0, 0), (0x33, 0x33), (0x63, 0x63)]
 )
 def test_outer_return_nulls_kernel_data_segments(selector, after):
     """R10: bases stay."""
@@ -246,8 +246,9 @@ LRETS = [
 
 @pytest.mark.parametrize(("frame", "fault", "error"), LRETS)
 def test_far_return(frame, fault, error):
-    outcome = Lab(lambda b: b.end("lret", attr=64), nop).step(returning(frame))
+    outcome = Lab(lambda b: b.end("lret", attr=64), nop).step(returning(frame, cs=8))
     if fault is None:
+        assert outcome.state.cells["cs"] == 0x10
         assert (outcome.state.rip, outcome.state.cells["rsp"]) == (SELF, KERNEL_RSP + 16)
     else:
         assert outcome.delivered == (fault,)
