@@ -64,9 +64,10 @@ def read_line(text: str) -> Line:
 
 def _operand(text: str, mnemonic: str, indirect: bool) -> tuple[Raw, int | str | None]:
     if text.startswith("$"):
-        known = text[1:] not in FORWARD
-        value = int(text[1:], 0) if known else FORWARD[text[1:]]
-        return RawImm(value if known else None), value
+        name = text[1:]
+        if name[0].isalpha():
+            return RawImm(None), FORWARD.get(name, name)
+        return RawImm(int(name, 0)), int(name, 0)
     if text.startswith("%") and ":" not in text:
         return RawReg(text[1:]), None
     if BRANCHES.match(mnemonic) and not indirect and "(" not in text:

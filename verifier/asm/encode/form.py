@@ -101,7 +101,7 @@ def _field_value(field: Field, length: int, values: tuple[int | None, ...], end:
     if field.role == MOFFS_FIELD:
         return value % _ADDRESSES
     if field.role == DISP:
-        return _displacement(value, field.width, length, written)
+        return _displacement(value, field, length)
     return _immediate(value, field.bound, length, width)
 
 
@@ -113,11 +113,14 @@ def _relative(target: int, end: int, length: int, written: int | None) -> int:
     return distance % (1 << bits)
 
 
-def _displacement(value: int, width: int, length: int, written: int | None) -> int:
-    fitting = displacement(value, width)
+def _displacement(value: int, field: Field, length: int) -> int:
+    raw = field.bound.raw
+    address = field.width == 32 and isinstance(raw, RawMem) and raw.disp is None and value >= 1 << 32
+    fitting = None if address else displacement(value, field.width)
     bits = 8 * length
     if fitting is None or not -(1 << (bits - 1)) <= fitting < 1 << (bits - 1):
-        raise EncodeError(f"{value:#x} is out of range of a signed {bits}-bit displacement", written)
+        message = f"{value:#x} is out of range of a signed {bits}-bit displacement"
+        raise EncodeError(message, field.bound.written)
     return fitting % (1 << bits)
 
 

@@ -141,6 +141,13 @@ bzhi  lq Bv,Ev,Gv    0F38F5 vex
 blsr  lq Ev,Bv       0F38F3 /1 vex
 blsmsk lq Ev,Bv      0F38F3 /2 vex
 blsi  lq Ev,Bv       0F38F3 /3 vex
+shlx  lq Bv,Ev,Gv    660F38F7 vex
+shrx  lq Bv,Ev,Gv    F20F38F7 vex
+sarx  lq Bv,Ev,Gv    F30F38F7 vex
+rorx  lq Ib,Ev,Gv    F20F3AF0 vex
+mulx  lq Ev,Bv,Gv    F20F38F6 vex
+pdep  lq Ev,Bv,Gv    F20F38F5 vex
+pext  lq Ev,Bv,Gv    F30F38F5 vex
 """
 
 _BRANCH = """
@@ -216,6 +223,9 @@ rdfsbase lq   Rv    F30FAE /0 whole
 rdgsbase lq   Rv    F30FAE /1 whole
 wrfsbase lq   Rv    F30FAE /2 whole
 wrgsbase lq   Rv    F30FAE /3 whole
+rdpkru   -    -     0F01EE
+wrpkru   -    -     0F01EF
+rdpid    q    Rq    F30FC7 /7 d64 whole
 rdrand   wlq  Rv    0FC7 /6 whole
 rdseed   wlq  Rv    0FC7 /7 whole
 invlpg   -    M     0F01 /7
