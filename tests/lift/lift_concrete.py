@@ -148,7 +148,7 @@ def run_undefined(block: Block, before: State, limit: int = 64) -> Outcome:
     """
     fills = (lambda w: 0, lambda w: (1 << w) - 1, lambda w: 0x5A5A_5A5A_5A5A_5A5A & ((1 << w) - 1))
     states = []
-    for fill in fills:
+    for fill in fills if any(o.opcode == "undef" for o in block) else fills[:1]:
         state = run(block, before, fill)
         for _ in range(limit):
             if state.rip != block.address:

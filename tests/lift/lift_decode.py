@@ -59,6 +59,7 @@ def assemble(forms: tuple[str, ...]) -> dict[str, bytes]:
     return result
 
 
+@cache
 def decode(encoding: bytes, text: str) -> Instruction:
     """Our `Instruction` of what iced-x86 reads in the bytes."""
     i = next(iter(iced.Decoder(64, encoding, ip=CODE)))

@@ -187,7 +187,19 @@ CONTROL = [
 ]
 RING0 = ["cli", "sti", "movq %cr2, %rax", "movq %rax, %cr2", "movl %ss, %eax"]
 
-STRAIGHT = [
-    *ARITHMETIC, *LOGIC, *MOVES, *SHIFTS, *BITS, *MULTIPLY, *ATOMICS, *STACK, *FLAGS, *NOTHING, *STRINGS,
-]  # fmt: skip
-ALL = [*STRAIGHT, *CONTROL, *RING0]
+#: What runs on to the next instruction, and may run at CPL 3.
+STRAIGHT = {
+    "arithmetic": ARITHMETIC,
+    "logic": LOGIC,
+    "moves": MOVES,
+    "shifts": SHIFTS,
+    "bits": BITS,
+    "multiply": MULTIPLY,
+    "atomics": ATOMICS,
+    "stack": STACK,
+    "flags": FLAGS,
+    "nothing": NOTHING,
+    "strings": STRINGS,
+}
+FAMILIES = {**STRAIGHT, "control": CONTROL, "ring0": RING0}
+ALL = [form for family in FAMILIES.values() for form in family]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import lift_native
 import pytest
 from lift_concrete import differences, run_undefined
 from lift_decode import assemble, decode
-from lift_forms import ALL, STRAIGHT
+from lift_forms import ALL, FAMILIES, STRAIGHT
 from lift_native import Native
 from lift_states import COUNT, states
 from lift_unicorn import Unicorn
 
 from verifier.lift import lift
+
+if TYPE_CHECKING:
+    from verifier.asm.program import Instruction
 
 #: Where Unicorn leaves the manual, confirmed on a CPU: mnemonic -> cells not compared.
 UNICORN_IS_WRONG = {
@@ -36,25 +41,31 @@ def native() -> Native:
         pytest.skip(f"needs pages that are writable and executable: {error}")
 
 
-@pytest.mark.parametrize("form", ALL)
-def test_unicorn_agrees(form: str, emulator: Unicorn) -> None:
-    instruction = decode(assemble(tuple(ALL))[form], form)
-    block = lift(instruction)
-    ignored = UNICORN_IS_WRONG.get(instruction.mnemonic, set())
-    for before in states(instruction, count=max(1, COUNT // 2)):
-        ours = run_undefined(block, before)
-        found = differences(ours, emulator.run(instruction, before))
-        assert not found.keys() - ignored, (form, found, before.cells)
+def _ours(form: str) -> Instruction:
+    return decode(assemble(tuple(ALL))[form], form)
 
 
-@pytest.mark.parametrize("form", STRAIGHT)
-def test_this_cpu_agrees(form: str, native: Native) -> None:
-    instruction = decode(assemble(tuple(ALL))[form], form)
-    if not lift_native.can_run(instruction):
-        pytest.skip("a segment base, or not in this CPU")
-    block = lift(instruction)
-    for before in states(instruction, ring=3):
-        ours = run_undefined(block, before)
-        if ours.after.rip != "fault 0":
-            found = differences(ours, native.run(instruction, before))
-            assert not found, (form, found, before.cells)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unicorn_agrees(family: str, emulator: Unicorn) -> None:
+    wrong = {}
+    for instruction in map(_ours, FAMILIES[family]):
+        block = lift(instruction)
+        ignored = UNICORN_IS_WRONG.get(instruction.mnemonic, set())
+        for before in states(instruction, count=max(1, COUNT // 2)):
+            found = differences(run_undefined(block, before), emulator.run(instruction, before))
+            if found.keys() - ignored:
+                wrong[instruction.text] = (found, before.cells)
+    assert not wrong
+
+
+@pytest.mark.parametrize("family", STRAIGHT)
+def test_this_cpu_agrees(family: str, native: Native) -> None:
+    wrong = {}
+    for instruction in filter(lift_native.can_run, map(_ours, STRAIGHT[family])):
+        block = lift(instruction)
+        for before in states(instruction, ring=3):
+            ours = run_undefined(block, before)
+            found = {} if ours.after.rip == "fault 0" else differences(ours, native.run(instruction, before))
+            if found:
+                wrong[instruction.text] = (found, before.cells)
+    assert not wrong

@@ -30,7 +30,7 @@ def cmpxchg(b: Lifter) -> None:
     equal = b.binary("eq", accumulator, old)
     _write_if(b, b.invert(equal), Reg("rax", b.width), old)
     if isinstance(b.destination, Reg) and b.width == 32:
-        # Unequal: the manual writes the old value back, zero-extended; CPUs were seen to leave the register alone.
+        # Unequal: the manual writes the old value back, zero-extended; a CPU was seen to leave the register.
         _write_if(b, b.binary("or", equal, b.undef(1)), b.destination, b.ite(equal, b.read(b.source), old))
     else:
         b.write(b.destination, b.ite(equal, b.read(b.source), old))

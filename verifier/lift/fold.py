@@ -24,8 +24,9 @@ REPEATABLE = _PURE | {"const", "get"}
 _KEPT = EFFECTS | {"load", "rdmsr"}
 #: What an operation of a value with itself gives.
 _WITH_ITSELF = {"xor": 0, "sub": 0, "ult": 0, "slt": 0, "eq": 1, "ule": 1, "sle": 1}
-#: Operations that leave their first argument alone if the second is zero.
+#: Operations that leave their first argument alone if the second is zero; and the second if the first is.
 _ZERO_IS_NEUTRAL = frozenset(("add", "sub", "or", "xor", "shl", "lshr", "ashr"))
+_ZERO_FIRST_IS_NEUTRAL = frozenset(("add", "or", "xor"))
 
 
 def fold(
@@ -40,12 +41,23 @@ def fold(
         return evaluate(opcode, values, tuple(a.width for a in args), width, attr)
     if opcode == "ite" and known[0] is not None:
         return args[1] if known[0] else args[2]
-    if len(args) == 2 and args[0] == args[1]:
-        return _WITH_ITSELF.get(opcode)
+    if opcode in BINARY or opcode in COMPARE:
+        return _fold_pair(opcode, args, known)
+    return None
+
+
+def _fold_pair(opcode: str, args: tuple[Value, ...], known: list[int | None]) -> int | Value | None:
+    first, second = args
+    if first == second and opcode in _WITH_ITSELF:
+        return _WITH_ITSELF[opcode]
+    if opcode == "and" and 0 in known:
+        return 0
     if opcode in _ZERO_IS_NEUTRAL and known[1] == 0:
-        return args[0]
+        return first
+    if opcode in _ZERO_FIRST_IS_NEUTRAL and known[0] == 0:
+        return second
     if opcode == "mul" and known[1] == 1:
-        return args[0]
+        return first
     return None
 
 

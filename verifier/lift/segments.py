@@ -2,6 +2,8 @@
 
 Loading a segment register puts the selector; the descriptor that it names is not read here. So a base of FS
 or GS that comes from a descriptor is any value, and for a null selector too (AMD keeps it, Intel clears it).
+
+Moves to and from control and debug registers leave the status flags undefined (SDM vol. 2B).
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import CONTROL_REGISTERS, GENERAL_REGISTERS, SEGMENT_REGISTERS, Reg
-from verifier.lift import privilege
+from verifier.ir.cells import STATUS_FLAGS
+from verifier.lift import privilege, status
 
 if TYPE_CHECKING:
     from verifier.ir.ops import Value
@@ -27,6 +30,7 @@ def move_from(b: Lifter, register: Reg) -> Value:
     if register.name in SEGMENT_REGISTERS:
         return b.get(register.name)
     privilege.require_cpl0(b)
+    status.put_undefined(b, *STATUS_FLAGS)
     value = b.read(register)
     # CR3[63] is the PCID no-flush request of a write and is never stored.
     return b.zext(b.extract(value, 62, 0), 64) if register.name == "cr3" else value
@@ -57,6 +61,7 @@ def load_selector(b: Lifter, name: str, selector: Value) -> None:
 
 def _move_to_control(b: Lifter, register: Reg, value: Value) -> None:
     privilege.require_cpl0(b)
+    status.put_undefined(b, *STATUS_FLAGS)
     if register.name in CONTROL_REGISTERS:
         _check_control(b, register.name, value)
     if register.name == "cr3":

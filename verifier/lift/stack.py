@@ -41,20 +41,22 @@ def pop(b: Lifter) -> None:
 
 @instruction("pushf")
 def pushf(b: Lifter) -> None:
-    b.push(b.extract(rflags_image(b), b.width - 1, 0))
+    b.push(_rflags_image(b))
 
 
-def rflags_image(b: Lifter) -> Value:
-    """RFLAGS as PUSHF stores it, 64 bits: VM and RF read as 0 (rule I2)."""
+def _rflags_image(b: Lifter) -> Value:
+    """RFLAGS as PUSHF stores it, operand-sized: VM and RF read as 0 (rule I2)."""
     image, position = b.get("cf"), 1
     for name, (low, width) in RFLAGS_LAYOUT.items():
+        if low >= b.width:
+            break
         if low > position:
             image = b.concat(b.const(int(position == 1), low - position), image)
         if low > 0:
             value = b.const(0, 1) if name in ("vm", "rf") else b.get(name)
             image = b.concat(value, image)
         position = low + width
-    return b.zext(image, 64)
+    return b.zext(image, b.width)
 
 
 @instruction("popf")
