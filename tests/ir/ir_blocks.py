@@ -28,11 +28,11 @@ def make(address: int, *writes: Callable[[Builder], None], text: str = "op", **m
     return builder.build()
 
 
-def laid_out(blocks: dict[int, Block], **labels: int) -> Program:
+def laid_out(blocks: dict[int, Block], base: int = 0, **labels: int) -> Program:
     """A `Program` around the blocks, with these labels."""
-    size = max(b.instruction.next_address for b in blocks.values())
+    size = max(b.instruction.next_address for b in blocks.values()) - base
     symbols = {name: Symbol(name, value, ".text", None) for name, value in labels.items()}
-    section = Section(".text", 0, bytes(size), executable=True, writable=False)
+    section = Section(".text", base, bytes(size), executable=True, writable=False)
     return Program({a: b.instruction for a, b in blocks.items()}, symbols, (section,))
 
 

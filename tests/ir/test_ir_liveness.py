@@ -11,7 +11,7 @@ from ir_blocks import CELLS_USED, add_rsp, clear, copy, end, load, load_at, make
 from verifier.ir import Block, Builder, build, liveness
 from verifier.ir.effects import may_skip
 from verifier.ir.liveness import ALL, OVERWRITTEN, SAVED, live_cells
-from verifier.ir.words import WINDOW, stack_effect
+from verifier.ir.words import WINDOW, StackEffect, stack_effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,14 +80,15 @@ def test_cells_against_taint_on_every_path(seed: int) -> None:
 def test_nothing_that_shows_is_dead_where_instructions_may_be_skipped(seed: int) -> None:
     blocks = random_blocks(Random(seed), 8, skips=True)
     live = liveness(build(blocks, range(8)))
+    effects = {a: stack_effect(b) for a, b in blocks.items()}
     for address in blocks:
         for cell in CELLS_USED:
             assert cell in live.before(address) or not _shows(blocks, address, cell), (address, cell)
         for offset in range(-20, 20):
-            assert not (live.is_dead(address, offset, 1) and _is_read(blocks, address, offset))
+            assert not (live.is_dead(address, offset, 1) and _is_read(blocks, effects, address, offset))
 
 
-def _is_read(blocks: dict[int, Block], address: int, offset: int) -> bool:
+def _is_read(blocks: dict[int, Block], effects: dict[int, StackEffect], address: int, offset: int) -> bool:
     """Whether on some path the byte at RSP + offset may be read before it is overwritten."""
     seen = set()
     todo = [(address, offset)]
@@ -98,7 +99,7 @@ def _is_read(blocks: dict[int, Block], address: int, offset: int) -> bool:
         seen.add((at, where))
         if not -WINDOW <= where < WINDOW:
             return True
-        effect = stack_effect(blocks[at])
+        effect = effects[at]
         if may_skip(blocks[at]) and at + 1 not in blocks:
             return True
         todo += [(at + 1, where)] if may_skip(blocks[at]) else []
@@ -120,9 +121,13 @@ def _is_read(blocks: dict[int, Block], address: int, offset: int) -> bool:
 def test_words_against_every_path(seed: int) -> None:
     blocks = random_blocks(Random(1000 + seed), 7)
     live = liveness(build(blocks, range(7)))
+    effects = {a: stack_effect(b) for a, b in blocks.items()}
     for address in blocks:
         for offset in range(-20, 20):
-            assert live.is_dead(address, offset, 1) != _is_read(blocks, address, offset), (address, offset)
+            assert live.is_dead(address, offset, 1) != _is_read(blocks, effects, address, offset), (
+                address,
+                offset,
+            )
 
 
 IRET = end("iret", 64)

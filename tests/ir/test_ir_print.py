@@ -153,6 +153,36 @@ def test_what_only_serves_dead_cells_is_left_out() -> None:
     assert lines[4:6] == ["    rax.1 = add rax.0 0x1", "    ; dead: zf"]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0x10, "0x10"),
+        (-0x10, "-0x10"),
+        (0xFFFF_FFFF_8100_0000, "handler"),
+        (0xFFFF_FFFF_8100_0001, "handler+0x1"),
+        (0xFFFF_FFFF_8200_0000, "0xffffffff82000000"),
+    ],
+)
+def test_constants(value: int, shown: str) -> None:
+    base = 0xFFFF_FFFF_8100_0000
+    blocks = {base: make(base, lambda b: b.put("rax", b.const(value, 64)), end("jump_indirect"))}
+    page = render_program(blocks, laid_out(blocks, base, handler=base), [base])
+    assert f"    rax.0 = {shown}\n" in page
+
+
+def test_a_long_phi_names_each_argument_once_and_is_wrapped() -> None:
+    blocks = {a: make(a, end("branch", 19)) for a in range(18)}
+    blocks[18] = make(18, copy("rax", "rbx"))
+    blocks[19] = make(19, end("jump_indirect"))
+    page = render_program(blocks, laid_out(blocks, **{f"label_number_{a}": a for a in blocks}), [0])
+    lines = page.splitlines()
+    at = next(i for i, line in enumerate(lines) if " phi " in line)
+    assert lines[at].startswith("    rbx.2 = phi rbx.0 from label_number_0 label_number_1 ")
+    assert lines[at + 1].startswith("            label_number_")
+    assert page.count("rbx.0 from") == 1
+    assert max(map(len, lines)) <= 100
+
+
 def test_a_constant_jump_names_its_target() -> None:
     block = make(0, end("jump", 0xFFFF), text="jmp x")
     assert render_block(block) == "    jump to 0xffff"

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from verifier.asm.program import Program
     from verifier.ir.cfg import BasicBlock, Cfg, Exit
     from verifier.ir.ops import Block, Operation, Value
-    from verifier.ir.ssa import Phi, SsaBlock
+    from verifier.ir.ssa import Name, Phi, SsaBlock
 
 #: The column where remarks start, and the one where lines of them end.
 _REMARK: Final = 46
 _WIDTH: Final = 100
 _INDENT: Final = "    "
+#: Constants from here on may be addresses; below, and this near to 2^64, they are numbers.
+_LARGE: Final = 0x1_0000
 
 
 def render_block(block: Block) -> str:
@@ -118,11 +120,15 @@ class _Page:
         return _remark("to  ", ", ".join(ways) + back)
 
     def _phis(self, ssa: SsaBlock) -> list[str]:
-        def args(phi: Phi) -> str:
-            ways = ("outside" if way is None else self.program.describe(way) for way, _ in phi.args)
-            return ", ".join(f"{name} from {way}" for way, (_, name) in zip(ways, phi.args, strict=True))
+        lines = _aligned([(str(phi.result), f"phi {self._phi_args(phi)}") for phi in ssa.phis])
+        return [part for line in lines for part in _wrapped(line, "", _INDENT * 3)]
 
-        return _aligned([(str(phi.result), f"phi {args(phi)}") for phi in ssa.phis])
+    def _phi_args(self, phi: Phi) -> str:
+        """Each name once, with the ways that it comes by."""
+        ways: dict[Name, list[str]] = {}
+        for way, name in phi.args:
+            ways.setdefault(name, []).append("outside" if way is None else self.program.describe(way))
+        return ", ".join(f"{name} from {' '.join(sources)}" for name, sources in ways.items())
 
 
 class _Writer:
@@ -134,7 +140,7 @@ class _Writer:
         used.update(terminator.args)
         makers = {step.operation.result: step for step in steps if step.operation.result is not None}
         fixed = {"get", "load"} if any(s.operation.opcode == "store" for s in steps) else {"get"}
-        self.shown = {value: _shown(value, step) for value, step in makers.items()}
+        self.shown = {value: _shown(value, step, describe) for value, step in makers.items()}
         #: Makers of values that a put alone uses: they are written there. A load stays before the stores.
         self.moved: dict[Value, Step] = {
             value: makers[value]
@@ -212,19 +218,21 @@ def _operations(block: Block, steps: Sequence[Step], describe: Callable[[int], s
     return _aligned(pairs)
 
 
-def _shown(value: Value, maker: Step) -> str:
+def _shown(value: Value, maker: Step, describe: Callable[[int], str]) -> str:
     """How the value is written where it is used."""
     operation = maker.operation
     if operation.opcode == "const" and isinstance(operation.attr, int):
-        return _constant(operation.attr, value.width)
+        return _constant(operation.attr, value.width, describe)
     if operation.opcode == "get" and maker.uses:
         return str(maker.uses[0])
     return str(value)
 
 
-def _constant(value: int, width: int) -> str:
-    """Hexadecimal; 64-bit numbers just below 2^64 as negative ones."""
-    return f"-{(1 << 64) - value:#x}" if width == 64 and value >= (1 << 64) - 0x1000 else f"{value:#x}"
+def _constant(value: int, width: int, describe: Callable[[int], str]) -> str:
+    """Hexadecimal; large 64-bit numbers as negative ones or by the label they stand at, if any."""
+    if width != 64 or value < _LARGE:
+        return f"{value:#x}"
+    return f"-{(1 << 64) - value:#x}" if value >= (1 << 64) - _LARGE else describe(value)
 
 
 def _attribute(attr: object) -> Sequence[str]:
@@ -252,8 +260,17 @@ def _cell_set(cells: Iterable[str]) -> str:
 
 
 def _remark(title: str, text: str) -> list[str]:
+    return _wrapped(text, f"  ; {title} ", "  ;      ")
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
     return wrap(
-        text, _WIDTH, initial_indent=f"  ; {title} ", subsequent_indent="  ;      ", break_long_words=False
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
