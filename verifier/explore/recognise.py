@@ -126,9 +126,9 @@ class Recogniser:
     # keys
 
     def _key(self, point: ControlPoint, node: Node) -> tuple[Hashable, frozenset[Hashable]]:
-        state, names = node.state, {}
+        state = node.state
         cells, memory = state.cells, state.memory
-        names = dict[Term, int]()
+        names: dict[Term, int] = {}
         parts: list[Hashable] = []
         for location in point.order:
             term = cells[location] if location < CELL_COUNT else memory.get(location)

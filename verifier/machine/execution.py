@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from verifier.ir.cells import CELL_INDEX
 from verifier.machine.state import HOME, State, canonical
-from verifier.terms import TRUE, Solver, Term, add, concat, const, extract, havoc, not_
+from verifier.terms import Solver, Term, add, concat, const, eq, extract, havoc, not_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,7 +236,8 @@ class Execution:
             return
         if self.cpl == 0:
             self._not_into_text(target)
-        if self.decide(_same(target, self.before.home.rip)):
+        home = self.before.home
+        if self.cpl == home.context.cpl and self.decide(eq(target, home.rip)):
             self.rip = HOME
             return
         raise Mishap("wild-jump", f"to {self.describe(target)} at CPL {self.cpl}")
@@ -254,12 +255,6 @@ class Execution:
         if address.is_const:
             return self.layout.machine.program.describe(address.value)
         return repr(address)
-
-
-def _same(a: Term, b: Term) -> Term:
-    from verifier.terms import eq
-
-    return TRUE if a is b else eq(a, b)
 
 
 def branches(

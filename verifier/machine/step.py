@@ -200,6 +200,11 @@ def _run_block(x: Execution, block: Block) -> None:
             values.append(_value(x, operation, args))
         elif operation.opcode == "put":
             puts[str(operation.attr)] = args[0]
+        elif operation.opcode == "skip_if":
+            if x.decide(args[0]):
+                x.put("rf", const(0, 1))
+                _next(x, block, [])
+                return
         else:
             _effect(x, operation, args, puts)
     for cell, value in puts.items():

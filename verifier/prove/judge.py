@@ -8,7 +8,7 @@ from verifier.ir.cells import CELL_INDEX
 from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
-from verifier.prove.verdict import Violation
+from verifier.prove.verdict import Violation, cost_of
 from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progress, Restored, Unreachable
 from verifier.terms import Term, not_
 
@@ -81,6 +81,9 @@ class Judge:
         if not self._script.complete(ghost):
             return set()
         self.judged[p.name] += 1
+        known = self.violations.get(p.name)
+        if known is not None and known.cost <= cost_of(end or node):
+            return set()
         meaning = Meaning(self._layout, self._solver, state, ghost, self._script)
         try:
             condition = meaning.truth(p.that)
@@ -102,10 +105,7 @@ class Judge:
         names = self._culprits(p.that, meaning, state)
         message = explain(p, names, where, end is not None)
         literals = state.path | ({broken} if not broken.is_const else frozenset())
-        violation = Violation(_kind(p.that), node, end, literals, message, names)
-        known = self.violations.get(p.name)
-        if known is None or violation.cost < known.cost:
-            self.violations[p.name] = violation
+        self.violations[p.name] = Violation(_kind(p.that), node, end, literals, message, names)
 
     def _culprits(self, e: Expression, meaning: Meaning, state: State) -> tuple[str, ...]:
         def may_fail(condition: Term) -> bool:

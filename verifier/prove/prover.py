@@ -16,7 +16,7 @@ from verifier.prove.coverage import coverage_of, schedule_report
 from verifier.prove.judge import Describe, Judge, walk
 from verifier.prove.progress import quiet_run, stuck_nodes
 from verifier.prove.verdict import Result, Violation
-from verifier.spec.expression import Count, Handled, Intact, Progress
+from verifier.spec.expression import Count, Handled, Intact, Progress, Restored
 from verifier.terms import Solver
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _decide(
     p: Property, graph: Graph, script: Script, judge: Judge, explorer: Explorer
 ) -> tuple[Verdict, str, Violation | None]:
     """The verdict, its reason, and the violation if there is one."""
-    violation = judge.violations.get(p.name) or _control_lost(graph, script)
+    violation = _first(p, judge.violations.get(p.name), _control_lost(graph, script))
     if violation is not None:
         return "refuted", violation.message, violation
     unresolved = next((e for e in graph.ends if e.kind == "unresolved"), None)
@@ -138,6 +138,14 @@ def _decide(
     if judge.judged[p.name] == 0:
         return "vacuous", "no run reaches a place where the property is judged", None
     return "proved", "", None
+
+
+def _first(p: Property, direct: Violation | None, lost: Violation | None) -> Violation | None:
+    """A run that breaks the property itself tells more than one that loses control, which breaks every property;
+    but not coming back to the interrupted context is what `restored` is about."""
+    if direct is None or lost is None:
+        return direct or lost
+    return lost if isinstance(p.that, Restored) and lost.cost < direct.cost else direct
 
 
 def script_completed(script: Script, graph: Graph) -> bool:

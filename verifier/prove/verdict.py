@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from verifier.terms import Term
 
 
+def cost_of(item: Node | End) -> tuple[int, int]:
+    """The length of a run up to here: events, then steps."""
+    return item.events, item.steps
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """How a run breaks a property.
@@ -33,9 +38,8 @@ class Violation:
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Events, then steps: shorter is better."""
-        last = self.end or self.node
-        return last.events, last.steps
+        """How long the run is: shorter is better."""
+        return cost_of(self.end or self.node)
 
 
 @dataclass(frozen=True, slots=True)

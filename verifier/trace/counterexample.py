@@ -98,7 +98,7 @@ class _Run:
             if edge.state is not None:
                 terms.update(edge.state.cells)
                 terms.update(edge.state.memory.values())
-        support = frozenset[Term]().union(*[t.support for t in terms])
+        support: frozenset[Term] = frozenset().union(*[t.support for t in terms])
         return sorted(support, key=lambda v: v.id)
 
     def _make_start(self, values: dict[Term, int]) -> Start:

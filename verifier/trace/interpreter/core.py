@@ -36,6 +36,7 @@ class Interpreter:
     ) -> None:
         self._machine = machine
         self._home = start.home
+        self._home_cpl = start.state.cells["cpl"]
         self._lift = lift
         self._blocks: dict[int, Block] = {}
         self._memory = Memory(machine, start)
@@ -62,8 +63,9 @@ class Interpreter:
 
     def _at_home(self, state: ConcreteState | Work) -> bool:
         """Whether control is in the interrupted context."""
-        outside = state.cells["cpl"] == 3 or not self._machine.program.in_text(state.rip)
-        return state.rip == self._home and outside
+        cpl = state.cells["cpl"]
+        outside = cpl == 3 or not self._machine.program.in_text(state.rip)
+        return state.rip == self._home and cpl == self._home_cpl and outside
 
     def _instruction(self, state: ConcreteState) -> Instruction | None:
         """The program's instruction that is next, if control is in the program."""
