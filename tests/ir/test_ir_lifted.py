@@ -16,6 +16,7 @@ from verifier.ir import (
     stack_offsets,
     to_ssa,
 )
+from verifier.ir.words import stack_effect
 from verifier.lift import lift
 
 NESTED = """
@@ -133,6 +134,39 @@ def test_live_before_real_instructions(text: str, dead: set[str], live: set[str]
     before = liveness(cfg).before(0x1000)
     assert dead.isdisjoint(before), dead & before
     assert live | {"rbx", "rsp", "r15"} <= before, live - before
+
+
+@pytest.mark.parametrize(
+    ("text", "shift", "accesses"),
+    [
+        ("pushq %rax", -8, [("store", -8, 8)]),
+        ("pushw %ax", -2, [("store", -2, 2)]),
+        ("popq %rax", 8, [("load", 0, 8)]),
+        ("pushq 8(%rsp)", -8, [("load", 8, 8), ("store", -8, 8)]),
+        ("popq 8(%rsp)", 8, [("load", 0, 8), ("store", 16, 8)]),
+        ("popq %rsp", None, [("load", 0, 8)]),
+        ("ret", 8, [("load", 0, 8)]),
+        ("ret $16", 24, [("load", 0, 8)]),
+        ("call *%rax", -8, [("store", -8, 8)]),
+        ("pushfq", -8, [("store", -8, 8)]),
+        ("leaq -8(%rsp), %rsp", -8, []),
+        ("subq $64, %rsp", -64, []),
+        ("addl $8, %esp", None, []),
+        ("andq $-16, %rsp", None, []),
+        ("movq %rax, %rsp", None, []),
+        ("xchgq %rax, (%rsp)", 0, [("load", 0, 8), ("store", 0, 8)]),
+        ("movb $1, -1(%rsp)", 0, [("store", -1, 1)]),
+        ("movl (%rsp,%rax), %eax", 0, [("load", None, 4)]),
+        ("movq %gs:8(%rsp), %rax", 0, [("load", None, 8)]),
+        ("movq 8(%rbp), %rax", 0, [("load", None, 8)]),
+        ("rep stosq", 0, [("store", None, 8)]),
+    ],
+)
+def test_stack_effects(text: str, shift: int | None, accesses: list[tuple[str, int | None, int]]) -> None:
+    blocks, _, _ = _lifted(text + "\n")
+    effect = stack_effect(blocks[0x1000])
+    assert effect.shift == shift
+    assert [("store" if a.is_store else "load", a.offset, a.size) for a in effect.accesses] == accesses
 
 
 def test_a_repeated_instruction_keeps_what_it_may_not_write() -> None:

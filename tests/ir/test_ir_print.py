@@ -88,6 +88,13 @@ def test_text_from_a_file_cannot_steer_the_terminal() -> None:
     assert "  nop [2J  " in render_program(blocks, laid_out(blocks), [0])
 
 
+def test_neither_can_a_label() -> None:
+    blocks = {0: make(0, end("jump", 0))}
+    page = render_program(blocks, laid_out(blocks, **{"a\x1b[2Jb": 0}), [0])
+    assert "\x1b" not in page
+    assert page.startswith("a [2Jb:")
+
+
 def test_long_sets_are_wrapped() -> None:
     blocks = {0: make(0, *(load_at(c) for c in ("rbx", "rcx")), end("jump", 0))}
     page = render_program(blocks, laid_out(blocks), [0])
@@ -181,6 +188,16 @@ def test_a_long_phi_names_each_argument_once_and_is_wrapped() -> None:
     assert lines[at + 1].startswith("            label_number_")
     assert page.count("rbx.0 from") == 1
     assert max(map(len, lines)) <= 100
+
+
+def test_a_constant_in_a_concatenation_shows_its_width() -> None:
+    def join(b: Builder) -> None:
+        b.put("rbx", b.concat(b.const(0, 32), b.extract(b.concat(b.get("zf"), b.get("rax")), 31, 0)))
+
+    blocks = {0: make(0, join, end("jump_indirect"))}
+    page = render_program(blocks, laid_out(blocks), [0])
+    assert "= concat zf.0 rax.0\n" in page
+    assert "= concat 0x0:32 %" in page
 
 
 def test_a_constant_jump_names_its_target() -> None:

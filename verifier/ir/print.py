@@ -71,6 +71,9 @@ class _Page:
         self.live = live_cells(cfg)
         self.rsp = stack_offsets(cfg)
 
+    def describe(self, address: int) -> str:
+        return _printable(self.program.describe(address))
+
     def basic_block(self, basic: BasicBlock) -> list[str]:
         ssa = self.ssa.blocks[basic.address]
         lines = ["", self._head(basic.address), *self._ways_in(basic), *self._phis(ssa)]
@@ -80,7 +83,7 @@ class _Page:
                 lines.append(self._head(block.address))
             lines.append(self._source(block))
             kept, dead = _kept(block, instruction.steps, live)
-            lines += _operations(block, kept, self.program.describe)
+            lines += _operations(block, kept, self.describe)
             lines += [f"{_INDENT}; dead: {' '.join(dead)}"] if dead else []
         return [*lines, *self._ways_out(basic)]
 
@@ -91,10 +94,10 @@ class _Page:
     def unreached(self, block: Block, is_first: bool) -> list[str]:
         is_head = is_first or self.program.label_at(block.address)
         lines = ["", f"{self._head(block.address)}, not reached"] if is_head else []
-        return [*lines, self._source(block), *_operations(block, _bare(block), self.program.describe)]
+        return [*lines, self._source(block), *_operations(block, _bare(block), self.describe)]
 
     def _head(self, address: int) -> str:
-        return f"{self.program.describe(address) + ':':{_REMARK}}  ; {address:#x}"
+        return f"{self.describe(address) + ':':{_REMARK}}  ; {address:#x}"
 
     def _source(self, block: Block) -> str:
         span = block.instruction.span
@@ -102,7 +105,7 @@ class _Page:
         return f"{text:{_REMARK}}  ; {_printable(span.file)}:{span.line}"
 
     def _ways_in(self, basic: BasicBlock) -> list[str]:
-        ways = [self.program.describe(p) for p in basic.predecessors]
+        ways = [self.describe(p) for p in basic.predecessors]
         if basic.address in self.cfg.roots:
             ways.insert(0, "outside")
         offset = self.rsp[basic.address]
@@ -114,9 +117,9 @@ class _Page:
         ]
 
     def _ways_out(self, basic: BasicBlock) -> list[str]:
-        ways = [self.program.describe(s) for s in basic.successors]
+        ways = [self.describe(s) for s in basic.successors]
         ways += [_exit(exit_) for exit_ in basic.exits]
-        back = f"; back at {self.program.describe(basic.resumes)}" if basic.resumes is not None else ""
+        back = f"; back at {self.describe(basic.resumes)}" if basic.resumes is not None else ""
         return _remark("to  ", ", ".join(ways) + back)
 
     def _phis(self, ssa: SsaBlock) -> list[str]:
@@ -127,7 +130,7 @@ class _Page:
         """Each name once, with the ways that it comes by."""
         ways: dict[Name, list[str]] = {}
         for way, name in phi.args:
-            ways.setdefault(name, []).append("outside" if way is None else self.program.describe(way))
+            ways.setdefault(name, []).append("outside" if way is None else self.describe(way))
         return ", ".join(f"{name} from {' '.join(sources)}" for name, sources in ways.items())
 
 
@@ -141,20 +144,23 @@ class _Writer:
         makers = {step.operation.result: step for step in steps if step.operation.result is not None}
         fixed = {"get", "load"} if any(s.operation.opcode == "store" for s in steps) else {"get"}
         self.shown = {value: _shown(value, step, describe) for value, step in makers.items()}
+        self.constants = {value for value, step in makers.items() if step.operation.opcode == "const"}
+        #: Values written where they are used, without a line of their own.
+        self.inline = self.constants | {
+            v for v, step in makers.items() if step.operation.opcode == "get" and step.uses
+        }
         #: Makers of values that a put alone uses: they are written there. A load stays before the stores.
         self.moved: dict[Value, Step] = {
             value: makers[value]
             for value in (s.operation.args[0] for s in steps if s.operation.opcode == "put")
-            if used[value] == 1
-            and self.shown[value].startswith("%")
-            and makers[value].operation.opcode not in fixed
+            if used[value] == 1 and value not in self.inline and makers[value].operation.opcode not in fixed
         }
 
     def line(self, step: Step) -> tuple[str, str] | None:
         """None where the operation is written elsewhere."""
         operation, result = step.operation, step.operation.result
         if result is not None:
-            if result in self.moved or not self.shown[result].startswith("%"):
+            if result in self.moved or result in self.inline:
                 return None
             return f"{result}:{result.width}", self.call(operation, step)
         if operation.opcode == "put":
@@ -172,8 +178,7 @@ class _Writer:
         args = [self.shown[a] for a in operation.args]
         if opcode == "concat":
             args = [
-                a if a.startswith("%") else f"{a}:{v.width}"
-                for a, v in zip(args, operation.args, strict=True)
+                f"{self.shown[a]}:{a.width}" if a in self.constants else self.shown[a] for a in operation.args
             ]
         state = str(step.uses[0]) if step and step.uses and opcode != "get" else ""
         if isinstance(attr, Access):
