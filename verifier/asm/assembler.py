@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from verifier.asm.budget import FILE_BYTES, Budget
 from verifier.asm.cpp import predefine
 from verifier.asm.cpp_macros import CppMacros
+from verifier.asm.data import move_to
 from verifier.asm.directives import DIRECTIVES, assign
 from verifier.asm.encode import mnemonics
 from verifier.asm.expand import Input
@@ -111,13 +112,13 @@ class _Run:
         word = _WORD.match(line.text)
         name = word.group().lower() if word else ""
         arguments = line[len(name) :].strip()
-        if stream.is_control(name):
+        if (assignment := _ASSIGNMENT.match(line.text)) and stream.conditionals.live:
+            self._assign(statement, line[: assignment.end(1)], line[assignment.end() :])
+        elif stream.is_control(name):
             stream.control(name, statement, arguments)
         elif line.text == "...":
             self._no_pending()
             hole(self.assembly, statement)
-        elif assignment := _ASSIGNMENT.match(line.text):
-            assign(self.assembly, line[: assignment.end(1)], line[assignment.end() :])
         elif name.startswith("."):
             self._no_pending()
             self._directive(name, statement, line, arguments, stream)
@@ -133,6 +134,13 @@ class _Run:
             raise line.error("the number of a numeric label is too large", None, 0, match.end())
         else:
             self.assembly.numbered(int(number))
+
+    def _assign(self, statement: Statement, name: Line, expression: Line) -> None:
+        self._no_pending()
+        if name.text == ".":
+            move_to(self.assembly, statement, expression)
+        else:
+            assign(self.assembly, name, expression)
 
     def _directive(self, name: str, statement: Statement, line: Line, arguments: Line, stream: Input) -> None:
         handler = DIRECTIVES.get(name)

@@ -94,7 +94,8 @@ class Conditionals:
             value = self._assembly.constant(parse(arguments, self._assembly))
             if value is None:
                 raise arguments.error(
-                    "this is not known yet where it is read", "only constants and symbols set above it can decide"
+                    "this is not known yet where it is read",
+                    "only constants and symbols set above it can decide",
                 )
             return _COMPARED[word](value)
         if word in ("ifb", "ifnb"):

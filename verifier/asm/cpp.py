@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from verifier.asm import cpp_condition
 from verifier.asm.budget import DEPTH
-from verifier.asm.cpp_macros import CppMacro, CppMacros, Token, stripped, tokens
-from verifier.asm.lines import Line, joined, physical
+from verifier.asm.cpp_macros import CppMacro, CppMacros, stripped, tokens
+from verifier.asm.lines import Line, joined, physical, rewritten
 from verifier.asm.program import Diagnostic
 from verifier.asm.scrub import CPP_COMMENTS, without_comments
 from verifier.errors import AsmError
@@ -22,13 +22,24 @@ if TYPE_CHECKING:
     from verifier.asm.files import Reader, SourceFile
 
 _DIRECTIVE = re.compile(r"\s*#\s*([A-Za-z_]\w*)?", re.ASCII)
+_DEFINED = re.compile(r"\bdefined\b(?:\s*\(\s*([A-Za-z_]\w*)\s*\)|\s*([A-Za-z_]\w*))?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _COMMENT_HINT = (
-    "in a .S file a line that begins with '#' and such a word is a directive, even where a comment was meant; "
-    ".s files are not preprocessed"
+    "in a .S file a line that begins with '#' and such a word is a directive, "
+    "even where a comment was meant; .s files are not preprocessed"
 )
 #: Directives that cpp has and this preprocessor does not: better refused than taken for comments.
-_UNSUPPORTED = ("include_next", "import", "line", "pragma", "assert", "unassert", "elifdef", "elifndef", "embed")
+_UNSUPPORTED = (
+    "include_next",
+    "import",
+    "line",
+    "pragma",
+    "assert",
+    "unassert",
+    "elifdef",
+    "elifndef",
+    "embed",
+)
 _CONDITIONALS = ("if", "ifdef", "ifndef", "elif", "else", "endif")
 _PREDEFINED = {"__ASSEMBLER__": "1", "__x86_64__": "1", "__LP64__": "1", "__linux__": "1"}
 
@@ -112,28 +123,21 @@ class Preprocessor:
             if not _NAME.fullmatch(rest.text):
                 raise line.error(f"#{word} needs one name", _COMMENT_HINT)
             return (rest.text in self._macros) == (word == "ifdef")
-        expanded = self._macros.expand(self._defined_replaced(rest), rest if rest.text else line)
+        expanded = self._macros.expand_line(self._defined_replaced(rest))
         try:
-            return cpp_condition.evaluate("".join(t.text for t in expanded))
+            return cpp_condition.evaluate(expanded.text)
         except cpp_condition.BadCondition as error:
             raise line.error(str(error), _COMMENT_HINT) from error
 
-    def _defined_replaced(self, line: Line) -> list[Token]:
+    def _defined_replaced(self, line: Line) -> Line:
         """``defined NAME`` and ``defined(NAME)`` as 1 or 0."""
-        source = [t for t in tokens(line) if t.kind != "space"]
-        result, at = list[Token](), 0
-        while at < len(source):
-            token = source[at]
-            words = [t.text for t in source[at : at + 4]]
-            at += 1
-            if token.text == "defined":
-                name, length = (words[2:3], 3) if words[1:2] == ["("] and words[3:] == [")"] else (words[1:2], 1)
-                if not name or not _NAME.fullmatch(name[0]):
-                    raise line.error("'defined' needs a name", _COMMENT_HINT)
-                token = Token(str(int(name[0] in self._macros)), "number", token.offset)
-                at += length
-            result += [token, Token(" ", "space", token.offset)]
-        return result
+        changes = []
+        for match in _DEFINED.finditer(line.text):
+            name = match.group(1) or match.group(2)
+            if name is None:
+                raise line.error("'defined' needs a name", _COMMENT_HINT)
+            changes.append((match.start(), match.end(), str(int(name in self._macros))))
+        return rewritten(line, changes) if changes else line
 
     def _directive(self, word: str, line: Line, at: int) -> Iterator[Line]:
         if word == "include":

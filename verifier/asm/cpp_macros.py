@@ -1,4 +1,4 @@
-"""Macros of the C preprocessor: definition and expansion (hide sets after Prosser, as in the C standard's text)."""
+"""Macros of the C preprocessor: definition and expansion (hide sets after Prosser)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+) | (?P<name>[A-Za-z_]\w*) | (?P<number>\.?\d[\w.]*)
-      | (?P<string>"(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])') | (?P<mark>\#\#|.)""",
+      | (?P<string>"(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])*'?) | (?P<mark>\#\#|.)""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
 
@@ -136,9 +136,7 @@ class CppMacros:
                 result.append(part)
             elif _neighbour(body, i, -1) == "#":
                 _drop_mark(result)
-                quoted = "".join(t.text for t in stripped(bound[part.text]))
-                quoted = quoted.replace("\\", "\\\\").replace('"', '\\"') if '"' in quoted else quoted
-                result.append(Token(f'"{quoted}"', "string", token.offset))
+                result.append(Token(_quoted(bound[part.text]), "string", token.offset))
             elif "##" in (_neighbour(body, i, -1), _neighbour(body, i, 1)):
                 result += stripped(bound[part.text])
             else:
@@ -146,6 +144,15 @@ class CppMacros:
                 self._budget.token(len(argument), line.span())
                 result += argument
         return result
+
+
+def _quoted(argument: Sequence[Token]) -> str:
+    """The string that ``#`` makes of an argument: quotes and backslashes of strings within it are escaped."""
+    texts = (
+        t.text.replace("\\", "\\\\").replace('"', '\\"') if t.kind == "string" else t.text
+        for t in stripped(argument)
+    )
+    return '"' + "".join(texts) + '"'
 
 
 def _offsets(token: Token, original: bool) -> range | list[int]:
@@ -178,9 +185,7 @@ def _arguments(
     raise line.error(f"the arguments of {name.text} are not closed on this line", "join the lines with \\")
 
 
-def _bind(
-    macro: CppMacro, arguments: list[list[Token]], token: Token, line: Line
-) -> dict[str, list[Token]]:
+def _bind(macro: CppMacro, arguments: list[list[Token]], token: Token, line: Line) -> dict[str, list[Token]]:
     names = macro.parameters or ()
     if not names and len(arguments) == 1 and not stripped(arguments[0]):
         return {}

@@ -22,17 +22,9 @@ if TYPE_CHECKING:
     Handler = Callable[[Assembly, Statement, Line], None]
 
 _STRING = re.compile(r'"((?:\\.|[^"\\])*)"', re.DOTALL)
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]+)|(.))", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:([0-9]{1,3})|[xX]([0-9a-fA-F]+)|(.))", re.DOTALL)
+_NOP = 0x90
 _PLAIN_ESCAPES = {"b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "\\": 92, '"': 34, "'": 39}
-
-
-def values(assembly: Assembly, arguments: Line) -> list[tuple[Node, Line]]:
-    """Expressions separated by commas, each with its text."""
-    parts = list(split(arguments))
-    for part in parts:
-        if not part.text:
-            raise arguments.error("a value is missing beside a comma")
-    return [(parse(part, assembly), part) for part in parts]
 
 
 def number(assembly: Assembly, part: Line, low: int, high: int) -> int:
@@ -46,12 +38,12 @@ def number(assembly: Assembly, part: Line, low: int, high: int) -> int:
 
 
 def _integers(width: int, assembly: Assembly, _statement: Statement, arguments: Line) -> None:
-    for node, part in values(assembly, arguments):
+    for part in split(arguments):
+        if not part.text:
+            raise arguments.error("a value is missing beside a comma")
+        node = parse(part, assembly)
         value = assembly.constant(node)
-        span = part.span()
-        if value is not None:
-            node = Const(value)
-        assembly.emit(Datum(span, width, node=node))
+        assembly.emit(Datum(part.span(), width, node=node if value is None else Const(value)))
 
 
 def decode_string(part: Line) -> bytes:
@@ -61,17 +53,21 @@ def decode_string(part: Line) -> bytes:
         raise part.error('a string in "quotes" is needed')
 
     def plain(escape: re.Match[str]) -> str:
-        octal, hexadecimal, other = escape.groups()
-        if octal:
-            return chr(0xDC00 + (int(octal, 8) & 0xFF)) if int(octal, 8) & 0x80 else chr(int(octal, 8) & 0xFF)
+        digits, hexadecimal, other = escape.groups()
+        if digits:  # GNU as takes 8 and 9 for digits too, with their value
+            return _byte(sum(int(d) * 8**i for i, d in enumerate(reversed(digits))))
         if hexadecimal:
-            byte = int(hexadecimal[-2:], 16)
-            return chr(0xDC00 + byte) if byte & 0x80 else chr(byte)
+            return _byte(int(hexadecimal[-2:], 16))
         if other not in _PLAIN_ESCAPES:
             raise part.error(f"unknown escape '\\{other}' in a string")
         return chr(_PLAIN_ESCAPES[other])
 
     return _ESCAPE.sub(plain, match.group(1)).encode("utf-8", "surrogateescape")
+
+
+def _byte(value: int) -> str:
+    """A character that encodes as this one byte."""
+    return chr(0xDC00 + (value & 0xFF)) if value & 0x80 else chr(value & 0x7F)
 
 
 def _strings(end: bytes, assembly: Assembly, _statement: Statement, arguments: Line) -> None:
@@ -106,10 +102,8 @@ def _fill(assembly: Assembly, statement: Statement, node: Node, unit: bytes) -> 
     assembly.emit(Fill(statement.span, count * len(unit), node=Const(count), unit=unit, known=True))
 
 
-def _align(
-    power: bool, width: int, assembly: Assembly, statement: Statement, arguments: Line
-) -> None:
-    """``.balign N[, FILL[, MAX]]`` and ``.p2align``; ``width``: bytes of the fill value."""
+def _align(power: bool, assembly: Assembly, statement: Statement, arguments: Line) -> None:
+    """``.balign N[, FILL[, MAX]]`` and, with the logarithm of N, ``.p2align``."""
     parts = _between(arguments, 1, 3)
     given = number(assembly, parts[0], 0, 63 if power else 1 << 40)
     alignment = 1 << given if power else max(given, 1)
@@ -117,22 +111,28 @@ def _align(
         raise parts[0].error("the alignment is not a power of two")
     if alignment > LARGEST_ALIGNMENT:
         raise parts[0].error(f"an alignment above {LARGEST_ALIGNMENT:#x} is not supported")
-    fill = None if assembly.current.executable else bytes(1)
-    if len(parts) > 1 and parts[1].text:
-        value = number(assembly, parts[1], -(1 << (8 * width - 1)), (1 << (8 * width)) - 1)
-        explicit = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
-        fill = None if assembly.current.executable and explicit in (b"\x00", b"\x90") else explicit
+    fill = number(assembly, parts[1], -128, 255) & 0xFF if len(parts) > 1 and parts[1].text else 0
     limit = number(assembly, parts[2], 0, 1 << 40) if len(parts) > 2 and parts[2].text else 0
-    assembly.current.alignment = max(assembly.current.alignment, alignment)
-    assembly.emit(
-        Pad(statement.span, alignment=alignment, limit=limit or alignment, fill=fill), variable=True
+    section = assembly.current
+    section.alignment = max(section.alignment, alignment)
+    pad = Pad(
+        statement.span,
+        alignment=alignment,
+        limit=limit or alignment,
+        fill=None if section.executable and fill in (0, _NOP) else fill,
     )
+    assembly.emit(pad, variable=True)
 
 
 def _org(assembly: Assembly, statement: Statement, arguments: Line) -> None:
     parts = _between(arguments, 1, 2)
     fill = number(assembly, parts[1], 0, 255) if len(parts) == 2 else 0
     assembly.emit(Org(statement.span, node=parse(parts[0], assembly), fill=fill), variable=True)
+
+
+def move_to(assembly: Assembly, statement: Statement, expression: Line) -> None:
+    """``. = expression``, which is ``.org``."""
+    assembly.emit(Org(statement.span, node=parse(expression, assembly), fill=0), variable=True)
 
 
 def _between(arguments: Line, least: int, most: int) -> list[Line]:
@@ -151,11 +151,7 @@ DATA: dict[str, Handler] = {
     **dict.fromkeys((".asciz", ".string"), partial(_strings, b"\0")),
     **dict.fromkeys((".skip", ".space", ".zero"), _space),
     ".fill": _fill_directive,
-    **dict.fromkeys((".align", ".balign"), partial(_align, False, 1)),
-    ".balignw": partial(_align, False, 2),
-    ".balignl": partial(_align, False, 4),
-    ".p2align": partial(_align, True, 1),
-    ".p2alignw": partial(_align, True, 2),
-    ".p2alignl": partial(_align, True, 4),
+    **dict.fromkeys((".align", ".balign"), partial(_align, False)),
+    ".p2align": partial(_align, True),
     ".org": _org,
 }

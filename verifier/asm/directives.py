@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _SECTION_NAME = re.compile(r'"([^"\\]+)"|([^\s,"]+)')
-_TYPES = {"function": "func", "object": "object", "notype": "notype", "tls_object": "tls", "common": "object"}
+_TYPE = re.compile(r'([\w.$]+)\s*,?\s*(?:[@%#]|STT_|)"?(\w+)"?', re.ASCII)
+_TYPES = {
+    "function": "func", "func": "func", "object": "object", "notype": "notype", "tls_object": "tls",
+    "tls": "tls", "common": "object", "gnu_indirect_function": "func", "gnu_unique_object": "object",
+}  # fmt: skip
 
 
 def _switch(name: str, assembly: Assembly, statement: Statement, arguments: Line) -> None:
     if arguments.text not in ("", "0"):
-        raise arguments.error("subsections are not supported", "write the text in the order it is to be laid out")
+        raise arguments.error(
+            "subsections are not supported", "write the text in the order it is to be laid out"
+        )
     assembly.enter(name, None, None, statement.span)
 
 
@@ -62,13 +68,18 @@ def _previous(assembly: Assembly, _statement: Statement, _arguments: Line) -> No
 
 
 def _binding(binding: str, assembly: Assembly, statement: Statement, arguments: Line) -> None:
-    for part in split(arguments):
-        assembly.symbols.entry(_symbol(part)).binding = binding
+    for name in _symbols(statement, arguments):
+        assembly.symbols.entry(name).binding = binding
 
 
-def _visibility(_assembly: Assembly, _statement: Statement, arguments: Line) -> None:
-    for part in split(arguments):
-        _symbol(part)
+def _visibility(_assembly: Assembly, statement: Statement, arguments: Line) -> None:
+    _symbols(statement, arguments)
+
+
+def _symbols(statement: Statement, arguments: Line) -> list[str]:
+    if not arguments.text:
+        raise statement.line.error("the name of a symbol is missing")
+    return [_symbol(part) for part in split(arguments)]
 
 
 def _symbol(part: Line) -> str:
@@ -78,9 +89,8 @@ def _symbol(part: Line) -> str:
 
 
 def _type(assembly: Assembly, statement: Statement, arguments: Line) -> None:
-    match = re.fullmatch(r'([\w.$]+)\s*,?\s*(?:[@%#]|STT_|)"?(\w+)"?', arguments.text, re.ASCII)
-    kind = _TYPES.get(match.group(2).lower().replace("func", "function").replace("functiontion", "function")) \
-        if match else None  # fmt: skip
+    match = _TYPE.fullmatch(arguments.text)
+    kind = _TYPES.get(match.group(2).lower()) if match else None
     if match is None or kind is None:
         raise statement.line.error(".type needs a symbol and @function, @object or @notype")
     assembly.symbols.entry(match.group(1)).type = kind
@@ -113,11 +123,12 @@ def _common(assembly: Assembly, statement: Statement, arguments: Line) -> None:
     if len(parts) not in (2, 3):
         raise statement.line.error("a symbol, a size and perhaps an alignment are needed")
     size = number(assembly, parts[1], 0, 1 << 24)
-    alignment = number(assembly, parts[2], 1, 4096) if len(parts) == 3 else min(1 << max(size.bit_length() - 1, 0), 32)
+    natural = min(1 << max(size.bit_length() - 1, 0), 32)
+    alignment = number(assembly, parts[2], 1, 4096) if len(parts) == 3 else natural
     kept = (assembly.current, assembly.previous)
     assembly.enter(".bss", None, None, statement.span)
     assembly.current.alignment = max(assembly.current.alignment, alignment)
-    assembly.emit(Pad(statement.span, alignment=alignment, limit=alignment, fill=bytes(1)), variable=True)
+    assembly.emit(Pad(statement.span, alignment=alignment, limit=alignment, fill=0), variable=True)
     assembly.label(_symbol(parts[0]), parts[0].span())
     assembly.emit(Fill(statement.span, size, node=Const(size), unit=bytes(1), known=True))
     assembly.current, assembly.previous = kept
@@ -144,7 +155,6 @@ def _refuse(reason: str, _assembly: Assembly, statement: Statement, _arguments: 
 _WITHOUT_EFFECT = (
     ".file", ".loc", ".ident", ".code64", ".att_syntax", ".att_mnemonic", ".line", ".ln", ".list", ".nolist",
     ".title", ".sbttl", ".psize", ".eject", ".lflags", ".version", ".arch", ".addrsig", ".addrsig_sym", ".print",
-    ".nop_no_effect",
     *(f".cfi_{name}" for name in (
         "startproc", "endproc", "sections", "personality", "lsda", "def_cfa", "def_cfa_register",
         "def_cfa_offset", "adjust_cfa_offset", "offset", "rel_offset", "register", "restore", "undefined",

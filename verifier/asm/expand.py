@@ -106,7 +106,9 @@ class Input:
     def _preprocessed(self, source: SourceFile) -> Iterator[Line]:
         if self._reader is None:
             raise AsmError("this text has no folder to include from")
-        preprocessor = Preprocessor(self._reader, self._cpp, self._assembly.budget, self._assembly.diagnostics)
+        preprocessor = Preprocessor(
+            self._reader, self._cpp, self._assembly.budget, self._assembly.diagnostics
+        )
         return without_comments(preprocessor.lines(source), AS_COMMENTS)
 
     def _plain(self, source: SourceFile) -> Iterator[Line]:
@@ -142,7 +144,9 @@ class Input:
                 nesting -= 1
             nesting += word in openers
             body.append(inner)
-        raise statement.line.error(f"{word_of(statement.line.text)} without {closer}", f"close it with {closer}")
+        raise statement.line.error(
+            f"{word_of(statement.line.text)} without {closer}", f"close it with {closer}"
+        )
 
     def _define(self, statement: Statement, arguments: Line) -> None:
         name, parameters = macros.read_header(arguments)
@@ -178,7 +182,7 @@ class Input:
         first = parts[0].text.split(None, 1)
         rest = arguments[len(first[0]) :].strip()
         rest = rest[1:].strip() if rest.text.startswith(",") else rest
-        values = macros.items(rest) if word_of(statement.line.text) == ".irp" else list(rest.text)
+        values = macros.items(rest) if word_of(statement.line.text) == ".irp" else macros.characters(rest)
         values = values or [""]
         self._assembly.budget.foresee(len(values) * max(1, macros.nested_lines(body)), statement.span)
         origin, count = statement.span, self._count

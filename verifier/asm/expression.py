@@ -140,7 +140,9 @@ class _Parser:
         if match.group("name"):
             return self.name(match)
         if label := match.group("label"):
-            return self.scope.numeric_label(_digits(label[:-1], self.span(match)), label[-1] == "f", self.span(match))
+            return self.scope.numeric_label(
+                _digits(label[:-1], self.span(match)), label[-1] == "f", self.span(match)
+            )
         return Const(number(match.group("number"), self.span(match)))
 
     def prefixed(self, operator: str, match: re.Match[str]) -> Node:

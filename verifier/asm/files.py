@@ -72,7 +72,9 @@ class Reader:
         try:
             resolved = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError) as error:
-            raise AsmError(f"cannot open {path}: {reason(error)}", span, _neighbours(path, self.root)) from error
+            raise AsmError(
+                f"cannot open {path}: {reason(error)}", span, _neighbours(path, self.root)
+            ) from error
         if not resolved.is_relative_to(self.root):
             hint = f"only files below {self.root.name or self.root}/ are read, symbolic links resolved"
             raise AsmError(f"{path} is outside the folder tree", span, hint)

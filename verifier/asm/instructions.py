@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from verifier.asm.operands import Written
     from verifier.asm.scrub import Statement
     from verifier.asm.state import Assembly
+    from verifier.source import Span
 
 _WORD = re.compile(r"[A-Za-z][\w.]*", re.ASCII)
 PREFIXES = frozenset(
@@ -55,7 +56,7 @@ def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pend
     try:
         form = match(mnemonic, tuple(o.raw for o in operands), indirect=indirect, prefixes=prefixes)
     except EncodeError as error:
-        raise placed(error, rest, operands) from error
+        raise placed(error, rest.span(0, word.end()), operands) from error
     _tell(assembly, statement, mnemonic, form)
     text = f"{pending.statement.text}; {statement.text}" if pending else statement.text
     span = pending.statement.span if pending else line.span()
@@ -66,13 +67,12 @@ def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pend
     return None
 
 
-def placed(error: EncodeError, line: Line, operands: tuple[Written, ...]) -> AsmError:
+def placed(error: EncodeError, mnemonic: Span, operands: tuple[Written, ...]) -> AsmError:
     """The encoder's error with the place of the operand it speaks of, or of the mnemonic."""
     index = error.operand_index
     if index is not None and index < len(operands):
         return operands[index].line.error(error.message, error.hint)
-    word = _WORD.match(line.text)
-    return line.error(error.message, error.hint, 0, word.end() if word else None)
+    return AsmError(error.message, mnemonic, error.hint)
 
 
 def _prefixes(line: Line) -> tuple[tuple[str, ...], Line]:

@@ -46,7 +46,9 @@ class Line:
         end = self._end(max(stop - 1, 0)) if self.text else self.offsets[-1]
         return self.source.span(self.offsets[min(start, len(self.text))], end, self.origin)
 
-    def error(self, message: str, hint: str | None = None, start: int = 0, stop: int | None = None) -> AsmError:
+    def error(
+        self, message: str, hint: str | None = None, start: int = 0, stop: int | None = None
+    ) -> AsmError:
         return AsmError(message, self.span(start, stop), hint)
 
     def within(self, origin: Span) -> Line:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from verifier.asm.encode import EncodeError, RawTarget
-from verifier.asm.expression import Evaluator, Node, Operation, Reference, Value, signed
+from verifier.asm.expression import Evaluator, Value, signed
 from verifier.asm.instructions import placed
 from verifier.asm.program import Instruction, Program, Section, Symbol, Target
 from verifier.asm.relax import Relaxation
@@ -14,8 +15,9 @@ from verifier.asm.sections import Bytes, Code, Datum, Fill, Hole, Item, Org, Pad
 from verifier.errors import AsmError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
+    from verifier.asm.expression import Node, Operation
     from verifier.asm.operands import Written
     from verifier.asm.program import Operand
     from verifier.asm.sections import Place
@@ -42,7 +44,9 @@ class Linker:
         self._externals = externals
         self._text_base = text_base
         self._sections = list(assembly.sections.values())
-        self._known = {e.name for e in assembly.symbols.entries() if e.definition is not None} | set(externals)
+        self._known = {e.name for e in assembly.symbols.entries() if e.definition is not None} | set(
+            externals
+        )
         self._instructions: dict[int, Instruction] = {}
 
     def program(self, files: tuple[str, ...]) -> Program:
@@ -73,7 +77,8 @@ class Linker:
                 raise self._undefined(entry, entry.used)
 
     def _undefined(self, entry: SymbolEntry, span: Span) -> AsmError:
-        hint = nearest(entry.name, self._known) or "define it in the text, or give it as an external in the specification"
+        hint = nearest(entry.name, self._known)
+        hint = hint or "define it in the text, or give it as an external in the specification"
         return AsmError(f"the symbol '{entry.name}' is not defined", span, hint)
 
     def _lookup(self, entry: SymbolEntry, span: Span) -> Value | Node:
@@ -151,7 +156,7 @@ class Linker:
 
     def _padding(self, item: Pad, section: SectionBuilder) -> bytes:
         if item.fill is not None:
-            return (bytes(item.size % len(item.fill)) + item.fill * (item.size // len(item.fill)))[: item.size]
+            return bytes([item.fill]) * item.size
         return self._nops(item, section, len(_NOPS))
 
     def _fill(self, item: Fill, section: SectionBuilder) -> bytes:
@@ -181,8 +186,7 @@ class Linker:
             encoding = item.form.encode(values, address, item.size)
             operands = item.form.operands(values)
         except EncodeError as error:
-            found = placed(error, item.operands[0].line if item.operands else None, item.operands)
-            raise AsmError(found.message, found.span or item.span, found.hint) from error
+            raise placed(error, item.span, item.operands) from error
         self._add(
             Instruction(
                 address=address,
@@ -213,20 +217,19 @@ class Linker:
 
     def _symbols(self) -> dict[str, Symbol]:
         found: dict[str, Symbol] = {}
-        entries = [e for e in self._assembly.symbols.entries() if e.definition is not None]
-        names = [e.name for e in entries]
-        twice = {n for n in names if n.startswith(".L") and names.count(n) > 1}
-        for entry in entries:
-            symbol = self._symbol(entry)
-            if entry.name in twice and entry.defined:
+        entries = [(e, e.current) for e in self._assembly.symbols.entries() if e.current is not None]
+        count = Counter(e.name for e, _ in entries)
+        for entry, node in entries:
+            symbol = self._symbol(entry, node)
+            if count[entry.name] > 1 and entry.defined:
                 symbol = replace(symbol, name=f"{entry.name} ({entry.defined.file})")
             found[symbol.name] = symbol
         for name, value in self._externals.items():
             found.setdefault(name, Symbol(name, value % _ADDRESSES, None, None))
         return found
 
-    def _symbol(self, entry: SymbolEntry) -> Symbol:
-        value = self._value(entry.current or entry.definition or Reference(entry, entry.defined), None)
+    def _symbol(self, entry: SymbolEntry, node: Node) -> Symbol:
+        value = self._value(node, None)
         base = value.base
         return Symbol(
             name=entry.name,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _USE = re.compile(r"\\(?:(?P<name>[A-Za-z_.$][\w.$]*)|(?P<count>@)|(?P<nothing>\(\)))", re.ASCII)
-_KEYWORD = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!=)", re.ASCII)
+_KEYWORD = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=", re.ASCII)
 #: What keeps its distance from a neighbour of the same kind when GNU as removes blanks.
-_WORD_CHARACTER = re.compile(r"[\w.$*%\-(\[\"\\@]")
+_WORD_CHARACTER = re.compile(r"[\w.$*%\-(\[{}\"\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,7 @@ def bind(macro: Macro, call: Line) -> dict[str, str]:
     text = _compact(call.text)
     given: dict[str, str] = {}
     at = position = 0
+    keywords = False
     while at < len(text):
         keyword = _KEYWORD.match(text, at)
         if keyword:
@@ -144,6 +145,9 @@ def bind(macro: Macro, call: Line) -> dict[str, str]:
                     nearest(name, [p.name for p in macro.parameters]),
                 )
             given[name], at = _argument(text, keyword.end())
+            keywords = True
+        elif keywords:
+            raise call.error("an argument without a name follows one with a name")
         else:
             if position >= len(macro.parameters):
                 raise call.error(
@@ -205,6 +209,14 @@ def items(line: Line) -> list[str]:
         found.append(value)
         at = _past_separator(text, at)
     return found
+
+
+def characters(line: Line) -> list[str]:
+    """The values of ``.irpc``: every character that is no blank, every one inside a string."""
+    text = line.text
+    if text.startswith('"'):
+        return list(_string(text, 0)[0])
+    return [c for c in text if not c.isspace()]
 
 
 def nested_lines(body: Sequence[Statement]) -> int:

@@ -132,6 +132,8 @@ def _registers(group: Line, scope: Scope) -> tuple[str | None, str | None, int]:
     parts = list(split(group))
     if len(parts) > 3:
         raise group.error("an address has a base, an index and a scale, no more")
+    if len(parts) > 1 and not parts[1].text:
+        raise group.error("the index register after the comma is missing")
     names = [_address_register(part) for part in parts[:2]]
     scale = 1
     if len(parts) == 3 and parts[2].text:

@@ -131,7 +131,9 @@ class Relaxation:
                 if target.base not in (None, section):
                     raise AsmError(".org names another section", item.span)
                 if target.number < item.offset:
-                    raise AsmError(f".org goes backwards, from {item.offset:#x} to {target.number:#x}", item.span)
+                    raise AsmError(
+                        f".org goes backwards, from {item.offset:#x} to {target.number:#x}", item.span
+                    )
 
 
 def destination(node: Node | None) -> tuple[Place, int] | None:

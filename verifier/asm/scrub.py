@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from verifier.source import Span
 
 _STRING = r'"(?:\\.|[^"\\])*"?'
-#: What the C preprocessor looks at: ``#`` in the middle of a line is none of its business.
-CPP_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^'\\])'|//|/\*")
+#: What the C preprocessor looks at: ``#`` within a line is none of its business, a lone ``'`` takes the whole rest.
+CPP_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^'\\])*'?|//|/\*")
 #: What GNU as looks at, character constants apart.
 AS_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^\\])|\#|//|/\*")
 

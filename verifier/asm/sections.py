@@ -59,7 +59,7 @@ class Pad(Item):
 
     alignment: int = field(kw_only=True)
     limit: int = field(kw_only=True)
-    fill: bytes | None = field(kw_only=True)
+    fill: int | None = field(kw_only=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +148,8 @@ def new_section(name: str, flags: str | None, kind: str | None, span: Span | Non
     if flags is None:
         flags = next((f for n, f in reversed(_KNOWN) if name == n or name.startswith(n + ".")), "")
     if unknown := set(flags) - _FLAGS:
-        raise AsmError(f"unknown section flag '{min(unknown)}'", span, "a: allocated, w: writable, x: executable")
+        raise AsmError(
+            f"unknown section flag '{min(unknown)}'", span, "a: allocated, w: writable, x: executable"
+        )
     nobits = kind == "nobits" or (kind is None and (name == ".bss" or name.startswith(".bss.")))
     return SectionBuilder(name, "x" in flags, "w" in flags, "a" in flags, nobits)

@@ -104,4 +104,6 @@ class SymbolTable:
 
 def _refuse_second(entry: SymbolEntry, span: Span) -> None:
     if entry.defined is not None:
-        raise AsmError(f"'{entry.name}' is already defined", span, f"the first definition is at {entry.defined.where}")
+        raise AsmError(
+            f"'{entry.name}' is already defined", span, f"the first definition is at {entry.defined.where}"
+        )
