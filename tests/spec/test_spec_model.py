@@ -202,8 +202,7 @@ def _without_properties() -> str:
 ASSUMPTIONS = [
     "nmi (vector 2) enters through an interrupt gate (clears IF) on stack nmi_ist",
     "page_fault (vector 14) enters through a trap gate (leaves IF as it is) "
-    "on the current stack, or RSP0 from CPL 3",
-    "RSP0 is the top of kernel_stack",
+    "on the current stack, from CPL 3 on kernel_stack",
     "regular_nmi_code may raise page_fault any number of times, may not change IF, "
     "may change the status flags, keeps all other registers and flags, uses 0 bytes of stack, "
     "writes no named data",

@@ -23,8 +23,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
     """One sentence each, in a fixed order."""
     return (
         "there is one CPU, it sees its own accesses in program order, and nobody else writes its memory",
-        *(_gate(g) for g in machine.gates.values()),
-        *_stacks(machine),
+        *(_gate(g, machine.rsp0) for g in machine.gates.values()),
         *(_contract(c) for c in machine.contracts.values()),
         *(_context(c) for c in machine.contexts),
         *_home(machine.contexts),
@@ -38,25 +37,22 @@ def _list(words: Iterable[str], nothing: str = "nothing") -> str:
     return ", ".join(words) or nothing
 
 
-def _gate(gate: Gate) -> str:
+def _gate(gate: Gate, rsp0: str | None) -> str:
     effect = "clears IF" if gate.kind == "interrupt" else "leaves IF as it is"
     article = "an interrupt" if gate.kind == "interrupt" else "a trap"
-    stack = f"on stack {gate.stack}" if gate.stack else "on the current stack, or RSP0 from CPL 3"
+    stack = f"on stack {gate.stack}" if gate.stack else "on the current stack"
+    if rsp0 and not gate.stack:
+        stack += f", from CPL 3 on {rsp0}"
     return f"{gate.event} (vector {gate.vector}) enters through {article} gate ({effect}) {stack}"
 
 
-def _stacks(machine: MachineConfig) -> Iterator[str]:
-    if machine.rsp0:
-        yield f"RSP0 is the top of {machine.rsp0}"
-
-
 def _contract(contract: Contract) -> str:
-    raised = [f"{name} any number of times" for name in contract.may_raise]
+    raised = f"{_list(contract.may_raise)} any number of times" if contract.may_raise else "nothing"
     may_if = "may" if "if" in contract.clobbers else "may not"
     changed = _grouped(c for c in contract.clobbers if c != "if")
     writes = f", writes {_list(contract.writes)}" if contract.writes else ", writes no named data"
     return (
-        f"{contract.name} may raise {_list(raised)}, {may_if} change IF, may change {changed}, "
+        f"{contract.name} may raise {raised}, {may_if} change IF, may change {changed}, "
         f"keeps all other registers and flags, uses {contract.stack} bytes of stack{writes}"
     )
 
