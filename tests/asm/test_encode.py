@@ -83,7 +83,8 @@ def _samples(kind: Kind, size: int, few: bool) -> list[str]:
 def _lines_of(name: str, candidate: Candidate, size: int) -> list[str]:
     row = candidate.row
     star = "*" if row.has("star") else ""
-    samples = [_samples(kind, size, row.condition is not None) for kind in row.kinds]
+    repeated = candidate.size is not None and any(kind.place == "reg" for kind in row.kinds)
+    samples = [_samples(kind, size, row.condition is not None or repeated) for kind in row.kinds]
     samples = samples[1:] if row.has("one") else samples[:1] + samples[2:] if row.has("twice") else samples
     usual = [some[min(1, len(some) - 1)] for some in samples]
     lines = [f"{name} {star}{', '.join(usual)}".strip()]
@@ -322,6 +323,9 @@ PREFIXED = (
     "gs nop", "lock xchg (%rax), %eax", "lock xchgb %al, (%rax)", "lock cmpxchg16b %gs:(%rax)",
     "lock cmpxchg8b 8(%r15)", "repe cmpsb", "repz scasw", "repnz scasb", "rep movsw", "rep stosq",
     "lock addw $1, %gs:8(%r9d)", "lock btsl $3, (%rdi)", "lock decq 8(%rax)", "nopw %cs:0(%rax,%rax,1)",
+    "data16 cs nop", "cs data16 nop", "data16 nopl %cs:(%eax)",
+    "bnd notrack jmp *%rax", "bnd jmp *%gs:(%rax)",
+    "lock incw %gs:(%eax)",
 )  # fmt: skip
 
 

@@ -35,12 +35,14 @@ def check(raw: RawMem, operand: int) -> None:
         raise EncodeError(f"'%{raw.segment}' is no segment register", operand)
     if raw.scale not in _SCALES:
         raise EncodeError(f"scale factor {raw.scale}", operand, "the scale is 1, 2, 4 or 8")
+    if raw.base is None and raw.index is None and not raw.has_disp:
+        raise EncodeError("a memory operand needs an address", operand)
     parts = [_part(name, operand) for name in (raw.base, raw.index) if name is not None]
     if len({part.width for part in parts}) > 1:
         raise EncodeError("base and index register have different widths", operand)
-    if raw.index is not None and parts[-1].name == "rsp":
+    if raw.index is not None and parts[-1].name in ("rsp", "rip"):
         raise EncodeError(f"'%{raw.index}' cannot be an index register", operand)
-    if any(part.file == POINTER for part in parts) and len(parts) > 1:
+    if len(parts) > 1 and parts[0].file == POINTER:
         raise EncodeError("'%rip' takes no index register", operand)
 
 

@@ -69,13 +69,13 @@ def emit(row: Row, size: int, bounds: tuple[Bound, ...], words: Words) -> Code:
     plain = row.has("plain") or row.has("as16") or row.has("as32")
     before += b"\x66" if size == 16 and not plain else b""
     wide = size == 64 and not plain and not row.has("d64")
+    fields = _fields(row, bounds, parts, size)
+    before += words.after
     if row.has("vex"):
-        return Code(
-            before + words.after + _vex(row, parts, wide) + tail, None, _fields(row, bounds, parts, size)
-        )
-    before += words.after + row.mandatory + _rex(parts, wide)
+        return Code(before + _vex(row, parts, wide) + tail, None, fields)
+    before += row.mandatory + _rex(parts, wide)
     near = before + row.near if row.near else None
-    return Code(before + _opcode(row, size, parts) + tail, near, _fields(row, bounds, parts, size))
+    return Code(before + _opcode(row, size, parts) + tail, near, fields)
 
 
 def _parts(bounds: tuple[Bound, ...]) -> _Parts:
@@ -114,12 +114,9 @@ def _rex(parts: _Parts, wide: bool) -> bytes:
         return b""
     for bound, register in parts.registers:
         if register.high and isinstance(bound.raw, RawReg):
-            hint = (
-                "ah, ch, dh and bh exist only without REX: no 64-bit size, no r8 to r15, spl, bpl, sil, dil"
-            )
-            raise EncodeError(
-                f"'%{bound.raw.name}' cannot stand in an instruction with REX", bound.written, hint
-            )
+            hint = "ah, ch, dh, bh exist only without REX: no 64-bit size, no r8 to r15, spl, bpl, sil, dil"
+            message = f"'%{bound.raw.name}' cannot stand in an instruction with REX"
+            raise EncodeError(message, bound.written, hint)
     return bytes([0x40 | rex])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verifier.asm.encode.address import displacement
-from verifier.asm.encode.kinds import Kind, signed64
+from verifier.asm.encode.kinds import Kind, fits, signed64
 from verifier.asm.encode.raw import EncodeError, Raw, RawImm, RawMem, RawReg
 from verifier.asm.encode.registers import POINTER, REGISTERS
 from verifier.asm.program import Imm, Mem, Operand, Reg, Target
@@ -79,27 +79,28 @@ class Form:
 
     def operands(self, values: tuple[int | None, ...]) -> tuple[Operand, ...]:
         """The operands as the CPU uses them, implied ones included; a target's text is left to the caller."""
-        return tuple(_operand(bound, _value(bound, values), self.width) for bound in self.bounds)
+        return tuple(_operand(bound, values, self.width) for bound in self.bounds)
 
 
-def _value(bound: Bound, values: tuple[int | None, ...]) -> int | None:
-    given = values[bound.written] if bound.written is not None and bound.written < len(values) else None
-    if given is not None:
-        return given
-    if isinstance(bound.raw, RawImm):
-        return bound.raw.value
-    return bound.raw.disp if isinstance(bound.raw, RawMem) else None
+def _value(bound: Bound, values: tuple[int | None, ...]) -> int:
+    """The value given for the operand, else the plain number it was written with."""
+    given = None if bound.written is None else values[bound.written]
+    if given is None and isinstance(bound.raw, RawImm):
+        given = bound.raw.value
+    if given is None and isinstance(bound.raw, RawMem) and bound.raw.base != "rip":
+        given = bound.raw.disp
+    if given is None:
+        raise EncodeError("the value of this operand is not known", bound.written)
+    return given
 
 
 def _field_value(field: Field, length: int, values: tuple[int | None, ...], end: int, width: int) -> int:
     value = _value(field.bound, values)
     written = field.bound.written
-    if value is None:
-        raise EncodeError("the value of this operand is not known", written)
     if field.role in (RELATIVE, RIP):
         return _relative(value, end, length, written)
     if field.role == MOFFS_FIELD:
-        return value % _ADDRESSES
+        return _absolute(value, written)
     if field.role == DISP:
         return _displacement(value, field, length)
     return _immediate(value, field.bound, length, width)
@@ -111,6 +112,12 @@ def _relative(target: int, end: int, length: int, written: int | None) -> int:
     if not -(1 << (bits - 1)) <= distance < 1 << (bits - 1):
         raise EncodeError(f"{target % _ADDRESSES:#x} is out of reach of a {bits}-bit displacement", written)
     return distance % (1 << bits)
+
+
+def _absolute(value: int, written: int | None) -> int:
+    if not -(1 << 63) <= value < _ADDRESSES:
+        raise EncodeError(f"{value:#x} is no 64-bit address", written)
+    return value % _ADDRESSES
 
 
 def _displacement(value: int, field: Field, length: int) -> int:
@@ -125,32 +132,26 @@ def _displacement(value: int, field: Field, length: int) -> int:
 
 
 def _immediate(value: int, bound: Bound, length: int, width: int) -> int:
+    """A symbol's value is sign-extended from a field of a 64-bit operand only, else it must fit unsigned."""
     known = isinstance(bound.raw, RawImm) and bound.raw.value is not None
     bits = 8 * length
-    signed = signed64(value) if known or width == 64 else value
-    if bound.kind.strict:
-        low, high = -(1 << (bits - 1)), 1 << bits
-    elif width == 64 and bits < 64:
-        low, high = -(1 << (bits - 1)), 1 << (bits - 1)
-    else:
-        low, high = -(1 << width), 1 << width
-    if not low <= signed < high:
+    extended = known or (width == 64 and not bound.kind.strict)
+    if not fits(bound.kind, value, width) or (value >= 1 << bits and not extended):
         raise EncodeError(f"{value:#x} is out of range of a {bits}-bit immediate", bound.written)
-    return signed % (1 << bits)
+    return value % (1 << bits)
 
 
-def _operand(bound: Bound, value: int | None, size: int) -> Operand:
+def _operand(bound: Bound, values: tuple[int | None, ...], size: int) -> Operand:
     width = bound.kind.bits(size)
     if isinstance(bound.raw, RawReg):
         register = REGISTERS[bound.raw.name]
         return Reg(register.name, width, register.high)
+    value = _value(bound, values)
     if isinstance(bound.raw, RawMem):
-        return _memory(bound.raw, value or 0, width)
-    if value is None:
-        raise EncodeError("the value of this operand is not known", bound.written)
-    return (
-        Imm(value % (1 << width), width) if isinstance(bound.raw, RawImm) else Target(value % _ADDRESSES, "")
-    )
+        return _memory(bound.raw, value, width)
+    if isinstance(bound.raw, RawImm):
+        return Imm(value % (1 << width), width)
+    return Target(value % _ADDRESSES, "")
 
 
 def _memory(raw: RawMem, value: int, width: int) -> Mem:

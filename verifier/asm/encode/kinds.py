@@ -8,16 +8,8 @@ from verifier.asm.encode.raw import Raw, RawImm, RawMem, RawReg, RawTarget
 from verifier.asm.encode.registers import CONTROL, DEBUG, GENERAL, REGISTERS, SEGMENT
 
 #: Where an operand stands in the instruction.
-REG, RM, OPCODE, VEX, IMM, REL, MOFFS, IMPLIED = (
-    "reg",
-    "rm",
-    "opcode",
-    "vex",
-    "imm",
-    "rel",
-    "moffs",
-    "implied",
-)
+REG, RM, OPCODE, VEX = "reg", "rm", "opcode", "vex"
+IMM, REL, MOFFS, IMPLIED = "imm", "rel", "moffs", "implied"
 
 #: In place of a width: the operand size of the instruction.
 SIZE = -1
@@ -31,7 +23,9 @@ class Kind:
     """One operand kind. Widths are in bits; `SIZE` stands for the operand size.
 
     ``widths`` are the register widths accepted, ``width`` is the one the CPU uses (of register, memory or
-    immediate); ``field`` is the number of immediate bits encoded, ``only`` the single register accepted.
+    immediate); ``only`` is the one register accepted, ``excluded`` one that is not. ``field`` is the most
+    immediate bits encoded; ``strict`` tells that they stand for themselves, whatever the operand size;
+    ``constant`` is the one immediate accepted. ``pointer`` is the register of an implied string operand.
     """
 
     place: str
@@ -70,7 +64,6 @@ def _only(name: str) -> Kind:
 
 KINDS: dict[str, Kind] = {
     "Gv": _register(REG),
-    "Gd": _register(REG, (32,)),
     "Gq": _register(REG, (64,)),
     "Ev": _either(),
     "Eb": _either(8),
@@ -107,7 +100,7 @@ KINDS: dict[str, Kind] = {
     "X": Kind(IMPLIED, pointer="rsi", memory=True),
     "Y": Kind(IMPLIED, pointer="rdi", memory=True),
     "rAX": Kind(IMPLIED, GENERAL, _SIZE_ONLY, only="rax"),
-    **{f"={name}": _only(name) for name in ("al", "cl", "dx", "eax", "ecx", "edx", "rax", "rcx", "rdx")},
+    **{f"={name}": _only(name) for name in ("cl", "dx", "eax", "ecx", "edx", "rax", "rcx", "rdx")},
     "=fs": Kind(IMPLIED, SEGMENT, (16,), 16, only="fs"),
     "=gs": Kind(IMPLIED, SEGMENT, (16,), 16, only="gs"),
 }
@@ -154,10 +147,8 @@ def fits(kind: Kind, value: int | None, size: int) -> bool:
     value = signed64(value)
     if kind.strict:
         return -(1 << (kind.field - 1)) <= value < 1 << kind.field
-    if size < 64:
-        if not -(1 << size) <= value < 1 << size:
-            return False
-        if value >= 1 << (size - 1):
-            value -= 1 << size
-        return kind.field >= min(size, 32) or -(1 << (kind.field - 1)) <= value < 1 << (kind.field - 1)
+    if size < 64 and kind.field >= min(size, 32):
+        return -(1 << size) <= value < 1 << size
+    if size < 64 and 1 << (size - 1) <= value < 1 << size:
+        value -= 1 << size
     return -(1 << (kind.field - 1)) <= value < 1 << (kind.field - 1)

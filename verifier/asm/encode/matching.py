@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from verifier.asm.encode import address
 from verifier.asm.encode.diagnose import diagnose, unknown
 from verifier.asm.encode.emit import emit
@@ -29,7 +31,7 @@ def match(mnemonic: str, operands: tuple[Raw, ...], *, indirect: bool, prefixes:
     candidates = CANDIDATES.get(mnemonic)
     if candidates is None:
         raise unknown(mnemonic, CANDIDATES)
-    operands = tuple(map(_port, operands))
+    operands = tuple(_plain(raw, candidates[0].row) for raw in operands)
     for i, raw in enumerate(operands):
         _check(raw, i)
     for candidate in candidates:
@@ -40,11 +42,12 @@ def match(mnemonic: str, operands: tuple[Raw, ...], *, indirect: bool, prefixes:
     raise diagnose(mnemonic, candidates, operands, indirect)
 
 
-def _port(raw: Raw) -> Raw:
-    """``(%dx)`` is the other way to write the port register."""
-    if isinstance(raw, RawMem) and raw.base == "dx" and raw.index is None and not raw.has_disp:
-        return RawReg("dx")
-    return raw
+def _plain(raw: Raw, row: Row) -> Raw:
+    """``(%dx)`` is the other way to write the port register; no displacement is one of 0."""
+    if not isinstance(raw, RawMem) or raw.has_disp:
+        return raw
+    port = raw.base == "dx" and raw.index is None and row.mnemonic in ("in", "out", "ins", "outs")
+    return RawReg("dx") if port else replace(raw, disp=0)
 
 
 def _check(raw: Raw, operand: int) -> None:

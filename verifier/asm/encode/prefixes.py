@@ -11,15 +11,7 @@ if TYPE_CHECKING:
     from verifier.asm.encode.rows import Row
 
 _REPEAT = {"rep": b"\xf3", "repe": b"\xf3", "repz": b"\xf3", "repne": b"\xf2", "repnz": b"\xf2"}
-_PADDING = {
-    "cs": b"\x2e",
-    "ds": b"\x3e",
-    "es": b"\x26",
-    "fs": b"\x64",
-    "gs": b"\x65",
-    "ss": b"\x36",
-    "data16": b"\x66",
-}
+_SEGMENTS = {"es": b"\x26", "cs": b"\x2e", "ss": b"\x36", "ds": b"\x3e", "fs": b"\x64", "gs": b"\x65"}
 _NEAR_BRANCHES = ("jmp", "call", "ret", "jcc")
 
 
@@ -43,7 +35,7 @@ def read(words: tuple[str, ...], row: Row, operands: tuple[Raw, ...], size: int)
     for word in words:
         one = _word(word, row, operands, size)
         if (one.before and result.before) or (one.after and result.after):
-            raise EncodeError(f"prefix '{word}' follows one of its own kind")
+            raise EncodeError(f"prefix '{word}' cannot follow those before it")
         result = Words(result.before + one.before, result.after + one.after, result.canonical + one.canonical)
     return result
 
@@ -56,13 +48,16 @@ def _word(word: str, row: Row, operands: tuple[Raw, ...], size: int) -> Words:
         return Words(after=b"\xf0", canonical=("lock",))
     if word in _REPEAT:
         return _repeat(word, row)
-    if word in _PADDING and row.mnemonic == "nop" and (word != "data16" or size != 16):
-        return Words(before=_PADDING[word])
+    if word in _SEGMENTS and row.mnemonic == "nop":
+        return Words(before=_SEGMENTS[word])
+    if word == "data16" and row.mnemonic == "nop" and size != 16:
+        return Words(after=b"\x66")
     if word == "notrack" and row.has("star") and row.mnemonic in _NEAR_BRANCHES:
         return Words(before=b"\x3e")
     if word == "bnd" and row.mnemonic in _NEAR_BRANCHES:
         return Words(after=b"\xf2")
-    advice = "write the segment in the operand, the size in the suffix" if word in _PADDING else None
+    padding = word == "data16" or word in _SEGMENTS
+    advice = "write the segment in the operand, the size in the suffix" if padding else None
     raise EncodeError(f"prefix '{word}' is not supported before '{row.mnemonic}'", None, advice)
 
 
@@ -72,6 +67,5 @@ def _repeat(word: str, row: Row) -> Words:
         return Words(after=code, canonical=("rep" if code == b"\xf3" else "repne",))
     if row.mnemonic == "ret" and code == b"\xf3":
         return Words(after=code)
-    raise EncodeError(
-        f"'{row.mnemonic}' cannot be repeated", None, f"'{word}' belongs to string instructions"
-    )
+    hint = f"'{word}' belongs to string instructions"
+    raise EncodeError(f"'{row.mnemonic}' cannot be repeated", None, hint)
