@@ -8,6 +8,7 @@ import pytest
 from spec_project import ASM, SPEC, Project
 
 from verifier.asm.program import TEXT_BASE
+from verifier.errors import SpecError
 from verifier.ir.cells import CELL_NAMES, STATUS_FLAGS
 from verifier.machine.config import Context, Contract, Datum, Gate, Pointer, Region, Segment
 from verifier.spec import Environment, ScheduleItem, project_root
@@ -253,6 +254,26 @@ def test_sections_of_the_program(project: Project) -> None:
     assert store.operands[-1] == _gs(8)
     (compare,) = [i for i in machine.program if i.mnemonic == "cmp"]
     assert compare.operands[-1] == _gs(16, 8)
+
+
+DISAGREEMENTS = {
+    "counter: {size: 16}": "'counter' has 8 bytes in the program, 16 here",
+    "counter: {address: 0xffffffff82000000}": "the program places 'counter'",
+    "table: {initially: 1, size: 1}": "'table' lies in the read-only section .rodata",
+    "mine: {initially: 1}": "the program defines 'mine', but not as a datum outside the per-CPU sections",
+    "nmi_exit: {size: 8}": "the program defines 'nmi_exit', but not as a datum outside the per-CPU sections",
+}
+
+
+@pytest.mark.parametrize(("entry", "message"), DISAGREEMENTS.items(), ids=DISAGREEMENTS)
+def test_disagreement_with_the_program(project: Project, entry: str, message: str) -> None:
+    project.asm(ASM + SECTIONS)
+    with pytest.raises(SpecError) as caught:
+        project.load(SPEC.replace("  data:\n", f"  data:\n    {entry}\n"))
+    span = caught.value.span
+    assert caught.value.message == message
+    assert span is not None
+    assert span.text[span.column - 1 : span.end - 1] == entry.partition(":")[0]
 
 
 def _gs(offset: int, width: int = 64) -> object:

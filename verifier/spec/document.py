@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
+#: Per list or mapping; what comes later may compare all entries with each other.
+MAX_ENTRIES = 1000
 T = TypeVar("T")
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -230,6 +232,8 @@ class _Loader(yaml.SafeLoader):
             raise SpecError(f"nested deeper than {MAX_DEPTH} levels", where)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.CollectionNode) and len(node.value) > MAX_ENTRIES:
+            raise SpecError(f"more than {MAX_ENTRIES} entries", where)
         if isinstance(node, yaml.MappingNode):
             self.check_keys(node)
         return node

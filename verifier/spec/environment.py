@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from verifier.errors import SpecError, nearest
 from verifier.ir.cells import CELLS
-from verifier.machine.config import Context, Contract, Gate, MachineConfig
+from verifier.machine.config import Context, MachineConfig
 from verifier.machine.events import EVENTS
 from verifier.spec.memory import INTERRUPTED
 from verifier.spec.model import Environment
 
 if TYPE_CHECKING:
     from verifier.spec.document import Fields, Value
+    from verifier.spec.names import Names
 
 #: What code between two events does not have set, unless the spec frees it.
 FIXED_BY_DEFAULT = {"iopl": 0, "vm": 0, "nt": 0, "vif": 0, "vip": 0}
@@ -101,19 +102,19 @@ def _fixed(fields: Fields) -> dict[str, int]:
     return fixed
 
 
-def read_environment(
-    environment: Fields, gates: Mapping[int, Gate], contracts: Mapping[str, Contract]
-) -> Environment:
+def read_environment(environment: Fields, machine: MachineConfig, names: Names) -> Environment:
     """Events with their counts. SpecError for an event that cannot happen or has no gate."""
     events: dict[str, int | None] = {}
-    with_gate = [g.event for g in gates.values()]
+    contracts = machine.contracts
     for key, value in environment["events"].entries():
         name = key.choice(EVENTS, "event")
         if not EVENTS[name].asynchronous and not any(name in c.may_raise for c in contracts.values()):
             hint = f"let a hole raise it (may: [{name}]); faults of the text's own instructions always strike"
             raise key.error(f"nothing can raise {name}", hint)
-        if name not in with_gate:
-            raise key.error(f"the event {name} has no gate", f"add '{name}: {{entry: …}}' to machine.idt")
+        if machine.gate_of(name) is None:
+            label = next((label for label in names.code if name in label), "…")
+            hint = f"add '{name}: {{entry: {label}, gate: interrupt}}' to machine.idt"
+            raise key.error(f"the event {name} has no gate", hint)
         events[name] = _count(value)
     for contract in contracts.values():
         for name in contract.may_raise:

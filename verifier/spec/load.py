@@ -100,7 +100,7 @@ def _names(program: Program, data: dict[str, DataName], regions: Iterable[str]) 
 def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: tuple[Declared, ...]) -> Model:
     """What can be said once the program is assembled."""
     data = memory.placed(declared, program)
-    empty = memory.stacks(part) | memory.data_regions(declared, data, program)
+    empty = memory.together(part, memory.stacks(part), memory.data_regions(declared, data, program))
     names = _names(program, data, empty)
     regions = memory.with_initial_values(empty, declared, names)
     selectors = read_selectors(part)
@@ -119,7 +119,7 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         rsp0=part.get("rsp0", lambda v: stack_name(v, regions), None),
         percpu=memory.PERCPU if memory.PERCPU in regions else None,
     )
-    environment = read_environment(outside, machine.gates, machine.contracts)
+    environment = read_environment(outside, machine, names)
     check_stacks(outside, machine, environment.outermost)
     names = replace(names, events=tuple(environment.events))
     properties = read_properties(spec, names, program)

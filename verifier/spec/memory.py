@@ -31,7 +31,10 @@ PERCPU_PREFIX = ".data..percpu"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One entry of ``percpu`` or ``data``; ``address`` is an offset for the former. ``size`` 0: not given."""
+    """One entry of ``percpu`` or ``data``; ``address`` is an offset for the former. ``size`` 0: not given.
+
+    ``placed``: the specification itself gives the address.
+    """
 
     key: Value
     name: str
@@ -39,6 +42,7 @@ class Declared:
     address: int
     initially: Value | None
     percpu: bool
+    placed: bool
 
 
 def natural_alignment(size: int) -> int:
@@ -61,7 +65,7 @@ def declare(machine: Fields, text_base: int) -> tuple[Declared, ...]:
         if item.name in found:
             raise key.error(f"'{item.name}' is a per-CPU name already")
         found[item.name] = item
-        if item.address == address:
+        if not item.placed:
             address += -(-(item.size + _GAP) // _GAP) * _GAP
     return tuple(found.values())
 
@@ -72,7 +76,9 @@ def _declared(key: Value, value: Value, *, percpu: bool, address: int) -> Declar
     size = fields.get("size", lambda v: v.integer(1, MAX_SIZE), 0)
     place = fields.get("address", lambda v: v.integer(KERNEL_HALF, (1 << 64) - MAX_SIZE), address)
     initially = fields.found.get("initially")
-    return Declared(key, key.identifier("a data name"), size, place, initially, percpu)
+    return Declared(
+        key, key.identifier("a data name"), size, place, initially, percpu, placed="address" in fields
+    )
 
 
 def in_percpu(program: Program, name: str) -> bool:
@@ -124,6 +130,8 @@ def _agreed(item: Declared, place: DataName | None, stated_size: int) -> DataNam
     if place is None or place.percpu != item.percpu:
         kind = "per-CPU datum" if item.percpu else "datum outside the per-CPU sections"
         raise item.key.error(f"the program defines '{item.name}', but not as a {kind}")
+    if item.placed:
+        raise item.key.error(f"the program places '{item.name}'", "leave 'address' out")
     if item.size and (item.size > place.size or (stated_size and item.size != stated_size)):
         message = f"'{item.name}' has {place.size} bytes in the program, {item.size} here"
         raise item.key.error(message, "leave 'size' out: the program gives it")
@@ -169,7 +177,7 @@ def data_regions(
 ) -> dict[str, Region]:
     """The per-CPU region, one per declared datum, one per data section; nothing ``initially`` yet.
 
-    SpecError for two that overlap.
+    SpecError for two that overlap, or of one name.
     """
     regions = {}
     percpu = {n: d for n, d in names.items() if d.percpu}
@@ -182,10 +190,21 @@ def data_regions(
     for item in declared:
         symbol = program.symbols.get(item.name)
         if not item.percpu and (symbol is None or symbol.section is None):
+            if item.name in regions:
+                raise item.key.error(f"'{item.name}' is the name of another region", "choose another name")
             data = (Datum(item.name, 0, item.size),)
             regions[item.name] = Region(item.name, "data", item.size, item.address, 1, data)
     _refuse_overlaps(declared, regions, program)
     return regions
+
+
+def together(machine: Fields, stacks: dict[str, Region], data: dict[str, Region]) -> dict[str, Region]:
+    """All regions. SpecError for a stack that has the name of data."""
+    for name in stacks:
+        if name in data:
+            where = machine.found.get("stacks", machine.whole)
+            raise where.error(f"'{name}' names a stack and data", "choose another name for the stack")
+    return stacks | data
 
 
 def _data(names: Mapping[str, DataName], base: int) -> tuple[Datum, ...]:

@@ -66,6 +66,9 @@ class Scope:
         if prefix == "interrupted":
             return self._interrupted(token, rest)
         if word in self.names.edges:
+            if word in self.names.symbols:
+                message = f"'{word}' is the edge of a region and a symbol of the program"
+                raise self.error(token, message, "rename the stack")
             region, _, edge = word.rpartition(".")
             return RegionRef(region, "top" if edge == "top" else "base")
         if word in self.names.data:

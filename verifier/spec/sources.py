@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from verifier.spec.document import Fields, Value
 
 KERNEL_HALF = 0xFFFF_8000_0000_0000
-LAST_PAGE = 0xFFFF_FFFF_FFFF_F000
+#: Leaves room for data above the text.
+LAST_TEXT = 0xFFFF_FFFF_E000_0000
 PROJECT_MARKS = ("pyproject.toml", ".git")
 
 
@@ -43,7 +44,7 @@ def read_sources(program: Fields, spec: Path, root: Path) -> Sources:
     files = tuple(_source(value, spec, root) for value in program["source"].one_or_more())
     if not files:
         raise program["source"].error("program.source names no file")
-    base = program.get("text", lambda v: v.integer(KERNEL_HALF, LAST_PAGE, 16), TEXT_BASE)
+    base = program.get("text", lambda v: v.integer(KERNEL_HALF, LAST_TEXT, 16), TEXT_BASE)
     defines = {k.identifier("a macro name"): _definition(v) for k, v in program.entries("define")}
     return Sources(files, defines, base)
 
