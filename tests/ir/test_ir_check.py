@@ -152,6 +152,11 @@ def _spoiled(change: str):  # type: ignore[no-untyped-def]
         first = join.instructions[0]
         other = replace(step, uses=(phi.args[0][1],))
         new = replace(join, instructions=(replace(first, steps=(other, *first.steps[1:])),))
+    elif change == "defined by its own use":
+        first = join.instructions[0]
+        put = first.steps[-1]
+        other = replace(put, uses=put.defines)
+        new = replace(join, instructions=(replace(first, steps=(*first.steps[:-1], other)),))
     elif change == "defined twice":
         new = replace(join, inputs=(phi.result,))
     else:
@@ -172,6 +177,7 @@ def test_the_diamond_is_right_as_it_is() -> None:
         ("arguments swapped", "does not reach rax.2"),
         ("no phi", "rax.2 is used and never defined"),
         ("one side only", "does not dominate a use"),
+        ("defined by its own use", "does not dominate a use"),
         ("defined twice", "rax.2 is defined twice"),
         ("unknown name", "rax.99 is used and never defined"),
     ],

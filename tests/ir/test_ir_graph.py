@@ -68,6 +68,14 @@ def test_runs_are_maximal() -> None:
     assert cfg.order() == [0, 2, 4]
 
 
+def test_overlapping_instructions_join_where_they_end() -> None:
+    """Three bytes at 0 and, jumped into, two bytes at 1: both run on at 3."""
+    blocks = {0: make(0, length=3), 1: make(1, length=2), 3: make(3, end("iret", 64))}
+    cfg = build(blocks, [0, 1])
+    assert {a: len(b.blocks) for a, b in cfg.blocks.items()} == {0: 1, 1: 1, 3: 1}
+    assert cfg.blocks[3].predecessors == (0, 1)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_the_graph_has_the_instructions_edges(seed: int) -> None:
     """Successors read off the terminators, here, are those of the graph; runs are straight."""

@@ -200,6 +200,12 @@ def test_a_constant_in_a_concatenation_shows_its_width() -> None:
     assert "= concat 0x0:32 %" in page
 
 
+def test_an_overwritten_put_is_dead() -> None:
+    blocks = {0: make(0, copy("rbx", "rax"), copy("rcx", "rax"), end("jump_indirect"))}
+    page = render_program(blocks, laid_out(blocks), [0])
+    assert "    rax.0 = rcx.0\n    jump_indirect rbx.0\n    ; dead: rax\n" in page
+
+
 def test_a_constant_jump_names_its_target() -> None:
     block = make(0, end("jump", 0xFFFF), text="jmp x")
     assert render_block(block) == "    jump to 0xffff"
