@@ -114,3 +114,17 @@ def run_as(lines: list[str]) -> tuple[dict[int, str], list[bytes], dict[str, int
     offsets = [int.from_bytes(table[i : i + 4], "little") for i in range(0, len(table), 4)]
     pieces = [data[a:b] for a, b in itertools.pairwise(offsets)]
     return {}, pieces, {"start": 0, "end": offsets[-1]}
+
+
+def assemble(lines: list[str]) -> tuple[dict[int, tuple[bytes, int]], dict[str, int]]:
+    """Bytes and offset of each line that GNU as takes, by its place in ``lines``; the labels of that program.
+
+    A second pass finds what GNU as refuses only once all lines can be read: branches out of reach.
+    """
+    taken = list(range(len(lines)))
+    errors, pieces, labels = run_as(lines)
+    while errors:
+        taken = [n for i, n in enumerate(taken) if i not in errors]
+        errors, pieces, labels = run_as([lines[n] for n in taken])
+    offsets = itertools.accumulate(map(len, pieces), initial=0)
+    return dict(zip(taken, zip(pieces, offsets, strict=False), strict=True)), labels

@@ -6,7 +6,7 @@ from functools import cache
 
 import iced_x86
 import pytest
-from encode_lines import Line, read_line, run_as
+from encode_lines import Line, assemble, read_line, run_as
 
 from verifier.asm.encode import EncodeError, Form, RawImm, RawReg, mnemonics
 from verifier.asm.encode.kinds import KINDS, Kind
@@ -73,7 +73,8 @@ def _samples(kind: Kind, size: int, few: bool) -> list[str]:
     if kind.place == "moffs":
         return ["0x1122334455667788", "%gs:0x10", "forward", "-8"]
     if kind.pointer:
-        return ["(%rsi)", "%ds:(%rsi)"] if kind.pointer == "rsi" else ["(%rdi)", "%es:(%rdi)"]
+        segment = "%es" if kind.pointer == "rdi" else "%ds"
+        return [f"(%{kind.pointer})", f"{segment}:(%{kind.pointer})"]
     if kind.place == "imm" or kind.constant is not None:
         return _immediates(kind, size)
     memory = list(FEW_MEMORY if few else MEMORY) if kind.memory else []
@@ -113,15 +114,8 @@ def _all_lines() -> dict[str, list[str]]:
 def _assembled() -> tuple[dict[str, tuple[bytes, int]], dict[str, int]]:
     """Each line that GNU as takes, with its bytes and offset."""
     lines = [line for lines in _all_lines().values() for line in lines]
-    errors, _, _ = run_as(lines)
-    good = [line for n, line in enumerate(lines) if n not in errors]
-    errors, pieces, labels = run_as(good)
-    assert not errors
-    found, offset = {}, 0
-    for line, code in zip(good, pieces, strict=True):
-        found[line] = (code, offset)
-        offset += len(code)
-    return found, labels
+    assembled, labels = assemble(lines)
+    return {lines[n]: found for n, found in assembled.items()}, labels
 
 
 def _encoded(line: Line, offset: int, length: int, labels: dict[str, int]) -> tuple[Form, bytes]:

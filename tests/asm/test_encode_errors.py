@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from encode_lines import read_line, run_as
 
-from verifier.asm.encode import EncodeError
+from verifier.asm.encode import EncodeError, mnemonics
 
 #: Refused by GNU as too: the line and a part of our message.
 BAD = (
@@ -143,3 +143,24 @@ def test_refused(line: str, message: str) -> None:
     with pytest.raises(EncodeError) as error:
         read.match()
     assert message in error.value.message
+
+
+#: What entry code is made of, and the ordinary integer instructions around it.
+REQUIRED = """
+    mov push pop jmp xor swapgs cmp jne jnz je jz ja jae jb jbe jc jnc jg jge jl jle jo jno js jns jp
+    jnp add sub call test and lea cld std cli sti iretq iretl iretw iret ret retq lret lretq shr shl sal
+    sar wrmsr rdmsr or bt bts btr btc pushf pushfq popf popfq xchg inc dec wrgsbase rdgsbase wrfsbase
+    rdfsbase lsl lar verr verw lfence mfence sfence ud2 endbr64 nop nopw nopl pause movsb movsw movsl
+    movsq stosb stosq lodsb lodsl cmpsb cmpsq scasb scasw insb outsl adc sbb neg not rol ror rcl rcr
+    shld shrd mul imul div idiv movzx movsx movzbl movzwl movsbl movswl movslq movsxd cmove cmovnel sete
+    setnz bswap bsf bsr tzcnt lzcnt popcnt cmpxchg cmpxchg8b cmpxchg16b xadd stc clc cmc sahf lahf stac
+    clac cbw cwde cdqe cwd cdq cqo cbtw cwtl cltq cwtd cltd cqto leave leaveq int int3 hlt syscall
+    sysret sysretq sysretl sysenter sysexit sysexitq ljmp lcall cpuid rdtsc rdtscp invlpg lgdt lidt sgdt
+    sidt lldt ltr str sldt smsw lmsw clts wbinvd monitor mwait in out inb outl xlat andn blsr blsi
+    blsmsk movnti prefetchnta prefetcht0 prefetchw enter movabs movabsq movq movl movw movb addq subl
+    cmpb testl callq jmpq jrcxz loop
+"""
+
+
+def test_no_mnemonic_is_lost() -> None:
+    assert set(REQUIRED.split()) - mnemonics() == set()

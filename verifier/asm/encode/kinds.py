@@ -99,6 +99,7 @@ KINDS: dict[str, Kind] = {
     "J": Kind(REL),
     "X": Kind(IMPLIED, pointer="rsi", memory=True),
     "Y": Kind(IMPLIED, pointer="rdi", memory=True),
+    "BX": Kind(IMPLIED, pointer="rbx", memory=True),
     "rAX": Kind(IMPLIED, GENERAL, _SIZE_ONLY, only="rax"),
     **{f"={name}": _only(name) for name in ("cl", "dx", "eax", "ecx", "edx", "rax", "rcx", "rdx")},
     "=fs": Kind(IMPLIED, SEGMENT, (16,), 16, only="fs"),
@@ -135,7 +136,7 @@ def _accepts_register(kind: Kind, name: str, size: int) -> bool:
 
 def _accepts_memory(kind: Kind, raw: RawMem) -> bool:
     if kind.pointer:
-        segments = (None, "ds") if kind.pointer == "rsi" else (None, "es")
+        segments = (None, "es") if kind.pointer == "rdi" else (None, "ds")
         return raw.base == kind.pointer and not raw.index and not raw.disp and raw.segment in segments
     return kind.place != MOFFS or (raw.base is None and raw.index is None)
 

@@ -106,7 +106,7 @@ def _form(candidate: Candidate, bounds: tuple[Bound, ...], size: int, prefixes: 
 
 
 def _width(row: Row, size: int) -> int:
-    if row.has("bare") and not row.has("rep"):
+    if row.mnemonic == "nop":
         return 0
     return 16 if row.has("as16") else 32 if row.has("as32") else size
 

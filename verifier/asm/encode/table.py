@@ -267,6 +267,7 @@ in       bwl  =dx,rAX ECw
 out      bwl  rAX,Ib  E6w
 out      bwl  rAX,=dx EEw
 xlat     b    -       D7
+xlat     b    BX      D7 bare
 """
 
 _STRING = """
