@@ -167,6 +167,7 @@ loop   -   J     E2
 loope/loopz   - J E1
 loopne/loopnz - J E0
 jrcxz  -   J     E3
+jecxz  -   J     67E3
 int3   -   -     CC
 int    -   I3    CC =int3 bare
 int    -   Ib    CD
@@ -182,6 +183,7 @@ nop      -    -     90
 nop      wlq  Ev    0F1F /0 bare
 pause    -    -     F390
 endbr64  -    -     F30F1EFA
+endbr32  -    -     F30F1EFB
 ud2/ud2a -    -     0F0B
 ud1/ud2b wlq  Ev,Gv 0FB9
 hlt      -    -     F4
@@ -206,6 +208,7 @@ cpuid    -    -     0FA2
 clts     -    -     0F06
 invd     -    -     0F08
 wbinvd   -    -     0F09
+wbnoinvd -    -     F30F09
 xgetbv   -    -     0F01D0
 xsetbv   -    -     0F01D1
 vmcall   -    -     0F01C1
