@@ -38,6 +38,7 @@ FILES = {
     "tab": (b"format: 1\n\ttitle: x\n", "not YAML: found character '\\t' that cannot start any token", 2, 1),
     "key that is a list": (b"[1]: 2\n", "a key must be a word, not a list", 1, 1),
     "impossible escape": (b'title: "\\UFFFFFFFF"\n', "not YAML: ", 1, 1),
+    "many values": (b"a: [" + b"x," * 490_000 + b"]", "more than 20,000 values in one file", 1, 39_999),
     "many brackets": (b"[" * 900_000, "nested deeper than 50 levels", 1, 51),
 }
 

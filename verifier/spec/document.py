@@ -23,6 +23,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
 #: Per list or mapping; what comes later may compare all entries with each other.
 MAX_ENTRIES = 1000
+#: In the whole file: PyYAML needs seconds for more.
+MAX_NODES = 20_000
 T = TypeVar("T")
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -219,6 +221,7 @@ class _Loader(yaml.SafeLoader):
         super().__init__(document.text)
         self.document = document
         self.depth = 0
+        self.nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -227,6 +230,9 @@ class _Loader(yaml.SafeLoader):
             raise SpecError("aliases and anchors are not supported", where, "write the value out")
         if event.tag is not None:
             raise SpecError(f"tags are not supported: '{event.tag}'", where, "write the plain value")
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise SpecError(f"more than {MAX_NODES:,} values in one file", where)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise SpecError(f"nested deeper than {MAX_DEPTH} levels", where)
