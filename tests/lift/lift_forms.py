@@ -108,6 +108,7 @@ BITS = [
     "btl %edx, 4(%ebx)",
     *_each("bsf bsr tzcnt lzcnt popcnt", "S A, R;S M, D", "wlq"),
     *_each("andn", " A, D, R", "lq"),
+    *_each("bextr bzhi", " A, D, R; A, M, D", "lq"),
     *_each("blsr blsi blsmsk", " A, R;  M, A", "lq"),
 ]
 MULTIPLY = [
@@ -115,6 +116,7 @@ MULTIPLY = [
     *_each("imul", "S A, R;S $0x5a, A, R;S $-3, M, A;S $0x123, A, A", "wlq"),
     *_each("div idiv", "S R;S M"),
     "divb %ah",
+    *_each("mulx", " A, D, R; M, A, R; A, R, R", "lq"),
 ]
 ATOMICS = [
     *_each("xadd cmpxchg", "S D, R;S R, M;S D, A;S A, A"),

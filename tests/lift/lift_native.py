@@ -29,6 +29,7 @@ _MAP_FIXED_NOREPLACE = 0x100000
 _FEATURES = {
     "movbe": "movbe", "tzcnt": "bmi1", "lzcnt": "abm", "popcnt": "popcnt", "andn": "bmi1", "blsr": "bmi1",
     "blsi": "bmi1", "blsmsk": "bmi1", "shlx": "bmi2", "shrx": "bmi2", "sarx": "bmi2", "rorx": "bmi2",
+    "bextr": "bmi1", "bzhi": "bmi2", "mulx": "bmi2",
 }  # fmt: skip
 
 available = sys.platform == "linux" and platform.machine() == "x86_64"

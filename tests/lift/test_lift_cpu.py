@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Where Unicorn leaves the manual, confirmed on a CPU: mnemonic -> cells not compared.
 UNICORN_IS_WRONG = {
     "blsi": {"cf"},  # inverted
+    "bextr": {"r9", "rdx", "zf"},  # takes a length above 31 (63) for that
+    "bzhi": {"r9", "rdx", "zf", "sf"},  # takes an index above 31 (63) for that
     "cmpxchg": {"rax"},  # zero-extends EAX although it is not written when equal
     "sti": {"inhibit"},  # has no such state to show
 }

@@ -37,7 +37,8 @@ UNDEFINED: dict[str, frozenset[str]] = {
     **dict.fromkeys(("bt", "bts", "btr", "btc"), _NOT_CARRY_OR_ZERO),
     **dict.fromkeys(("bsf", "bsr"), _NOT_CARRY_OR_ZERO | {"cf"}),
     **dict.fromkeys(("tzcnt", "lzcnt"), _NOT_CARRY_OR_ZERO),
-    **dict.fromkeys(("andn", "blsr", "blsi", "blsmsk"), frozenset(("af", "pf"))),
+    **dict.fromkeys(("andn", "blsr", "blsi", "blsmsk", "bzhi"), frozenset(("af", "pf"))),
+    "bextr": frozenset(("sf", "af", "pf")),
 }
 #: Always faults: the quotient cannot fit.
 NEVER_COMPLETES = "divb %ah"

@@ -122,6 +122,29 @@ def _put_bmi_flags(b: Lifter, result: Value, carry: Value) -> None:
     status.put_undefined(b, "af", "pf")
 
 
+@instruction("bextr")
+def bextr(b: Lifter) -> None:
+    """The bits from control[7:0] on, as many as control[15:8] says."""
+    control, source = b.read(b.source), b.read(b.instruction.operands[1])
+    start, length = (b.zext(b.extract(control, low + 7, low), b.width) for low in (0, 8))
+    all_ones = b.const(-1, b.width)
+    mask = b.unary("not", b.binary("shl", all_ones, length))
+    result = b.binary("and", b.binary("lshr", source, start), mask)
+    _put_bmi_flags(b, result, b.const(0, 1))
+    status.put_undefined(b, "sf")
+    b.write(b.destination, result)
+
+
+@instruction("bzhi")
+def bzhi(b: Lifter) -> None:
+    """Zero the bits from index[7:0] on; CF says that there are none."""
+    index = b.zext(b.extract(b.read(b.source), 7, 0), b.width)
+    mask = b.unary("not", b.binary("shl", b.const(-1, b.width), index))
+    result = b.binary("and", b.read(b.instruction.operands[1]), mask)
+    _put_bmi_flags(b, result, b.binary("ule", b.const(b.width, b.width), index))
+    b.write(b.destination, result)
+
+
 @instruction("blsr")
 def blsr(b: Lifter) -> None:
     """Reset the lowest set bit."""

@@ -63,7 +63,8 @@ def ret(b: Lifter) -> None:
 
 def _count_width(b: Lifter) -> int:
     """JRCXZ and LOOP take their counter's width from the address size: ECX under prefix 67."""
-    return 32 if b.instruction.encoding[:1] == b"\x67" else 64
+    prefixes = b.instruction.encoding[:-2]
+    return 32 if 0x67 in prefixes else 64
 
 
 @instruction("jrcxz", "jecxz")
@@ -123,7 +124,7 @@ def int3(b: Lifter) -> None:
     b.end("interrupt", attr=3)
 
 
-@instruction("ud2")
+@instruction("ud1", "ud2")
 def ud2(b: Lifter) -> None:
     b.end("exception", attr=privilege.INVALID_OPCODE)
 

@@ -54,6 +54,15 @@ def imul(b: Lifter) -> None:
     b.write(b.destination, b.extract(product, b.width - 1, 0))
 
 
+@instruction("mulx")
+def mulx(b: Lifter) -> None:
+    """The high half goes to the last operand, also if both are one register; no flags."""
+    double = 2 * b.width
+    product = b.binary("mul", b.zext(b.register("rdx"), double), b.zext(b.read(b.source), double))
+    b.write(b.instruction.operands[1], b.extract(product, b.width - 1, 0))
+    b.write(b.destination, b.extract(product, double - 1, b.width))
+
+
 def _divide(b: Lifter, quotient_opcode: str, remainder_opcode: str, extend: str) -> None:
     """#DE for a zero divisor or a quotient that does not fit; all flags undefined."""
     divisor = b.read(b.source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.asm.program import CONTROL_REGISTERS, GENERAL_REGISTERS, SEGMENT_REGISTERS, Reg
+from verifier.asm.program import GENERAL_REGISTERS, SEGMENT_REGISTERS, Reg
 from verifier.ir.cells import STATUS_FLAGS
 from verifier.lift import privilege, status
 
@@ -42,8 +42,6 @@ def move_to(b: Lifter, register: Reg) -> None:
         _move_to_control(b, register, value)
         return
     load_selector(b, register.name, b.extract(value, 15, 0))
-    if register.name == "ss":
-        b.put("inhibit", b.const(MOV_SS_SHADOW, 2))
 
 
 def load_selector(b: Lifter, name: str, selector: Value) -> None:
@@ -51,6 +49,7 @@ def load_selector(b: Lifter, name: str, selector: Value) -> None:
     if name == "cs":
         b.unsupported("loading %cs")
     if name == "ss":
+        b.put("inhibit", b.const(MOV_SS_SHADOW, 2))
         wrong_rpl = b.invert(b.binary("eq", b.extract(selector, 1, 0), b.get("cpl")))
         index = b.concat(b.extract(selector, 15, 2), b.const(0, 2))
         b.fault_if(wrong_rpl, privilege.GENERAL_PROTECTION, b.zext(index, 32))
@@ -62,17 +61,17 @@ def load_selector(b: Lifter, name: str, selector: Value) -> None:
 def _move_to_control(b: Lifter, register: Reg, value: Value) -> None:
     privilege.require_cpl0(b)
     status.put_undefined(b, *STATUS_FLAGS)
-    if register.name in CONTROL_REGISTERS:
-        _check_control(b, register.name, value)
+    _check_control(b, register.name, value)
     if register.name == "cr3":
         value = b.zext(b.extract(value, 62, 0), 64)
     b.write(register, value)
 
 
 def _check_control(b: Lifter, name: str, value: Value) -> None:
-    """The #GP(0) of SDM vol. 2B, MOV to control registers, as far as they do not depend on the model.
+    """The #GP(0) of SDM vol. 2B, MOV to control and debug registers.
 
-    CR0.PG, CR0.PE and CR4.PAE cannot be cleared, nor CR4.LA57 changed, in 64-bit mode.
+    CR0.PG, CR0.PE and CR4.PAE cannot be cleared, nor CR4.LA57 changed, in 64-bit mode; CR4.PCIDE cannot be
+    set unless CR3[11:0] is 0. Reserved bits of CR3 and CR4 depend on the processor and are not checked.
     """
     match name:
         case "cr0":
@@ -85,8 +84,13 @@ def _check_control(b: Lifter, name: str, value: Value) -> None:
         case "cr4":
             privilege.protect(b, b.invert(b.bit(value, 5)))
             privilege.protect(b, b.binary("xor", b.bit(value, 12), b.bit(b.get("cr4"), 12)))
+            set_pcide = b.binary("and", b.bit(value, 17), b.invert(b.bit(b.get("cr4"), 17)))
+            pcid = b.extract(b.get("cr3"), 11, 0)
+            privilege.protect(b, b.binary("and", set_pcide, b.invert(b.is_zero(pcid))))
         case "cr8":
             _fault_unless_zero(b, b.extract(value, 63, 4))
+        case "dr6":
+            _fault_unless_zero(b, b.extract(value, 63, 32))
 
 
 def _fault_unless_zero(b: Lifter, reserved: Value) -> None:

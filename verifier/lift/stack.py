@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from verifier.asm.program import Imm, Mem, Reg
 from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.lift import privilege, segments
+from verifier.lift.lifter import STACK
 from verifier.lift.registry import instruction
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ def pop(b: Lifter) -> None:
         b.store(b.linear(destination, effective), value, b.access(destination))
     elif isinstance(destination, Reg) and segments.is_special(destination):
         segments.load_selector(b, destination.name, b.extract(value, 15, 0))
-        if destination.name == "ss":
-            b.put("inhibit", b.const(segments.MOV_SS_SHADOW, 2))
     else:
         b.write(destination, value)
 
@@ -92,4 +91,6 @@ def enter(b: Lifter) -> None:
     b.push(b.register("rbp", width))
     frame = b.current("rsp")
     b.set_register("rbp", b.extract(frame, width - 1, 0))
-    b.put("rsp", b.binary("sub", frame, b.const(size.value & 0xFFFF, 64)))
+    rsp = b.binary("sub", frame, b.const(size.value & 0xFFFF, 64))
+    b.store(rsp, b.load(rsp, width, STACK), STACK)  # faults if a write to the new top of the stack would
+    b.put("rsp", rsp)

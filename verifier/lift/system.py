@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.asm.program import Reg
+from verifier.asm.program import Mem, Reg
 from verifier.lift import privilege
 from verifier.lift.registry import instruction
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CR0_TS = 3
 _CR4_TSD = 2
+_CR4_PCE = 8
 _CR4_UMIP = 11
 _CR4_FSGSBASE = 16
 
@@ -42,6 +43,18 @@ def clflush(b: Lifter) -> None:
 def maintain(b: Lifter) -> None:
     """Caches and translations are not modelled. INVLPG of a bad address does nothing."""
     privilege.require_cpl0(b)
+
+
+@instruction("invpcid")
+def invpcid(b: Lifter) -> None:
+    """Reads a descriptor of 16 bytes; its checks and the type's are those of CR4.PCIDE and the model."""
+    privilege.require_cpl0(b)
+    mem = b.source
+    assert isinstance(mem, Mem)
+    privilege.protect(b, b.binary("ult", b.const(3, 64), b.read(b.destination)))
+    address = b.address(mem)
+    b.load(address, 64, b.access(mem))
+    b.load(b.binary("add", address, b.const(8, 64)), 64, b.access(mem))
 
 
 @instruction("clts")
@@ -118,6 +131,18 @@ def rdtscp(b: Lifter) -> None:
 def _require_timestamp(b: Lifter) -> None:
     """#GP(0) outside CPL 0 under CR4.TSD."""
     privilege.protect(b, b.binary("and", _cr4(b, _CR4_TSD), privilege.outside_cpl0(b)))
+
+
+@instruction("rdpmc")
+def rdpmc(b: Lifter) -> None:
+    """#GP(0) outside CPL 0 without CR4.PCE."""
+    privilege.protect(b, b.binary("and", b.invert(_cr4(b, _CR4_PCE)), privilege.outside_cpl0(b)))
+    _put_unknown(b, "rax", "rdx")
+
+
+@instruction("rdpid")
+def rdpid(b: Lifter) -> None:
+    b.write(b.destination, b.zext(b.undef(32), 64))
 
 
 @instruction("rdrand", "rdseed")
