@@ -32,7 +32,7 @@ class Address:
 def check(raw: RawMem, operand: int) -> None:
     """Raise EncodeError unless 64-bit mode can address this."""
     if raw.segment is not None and (raw.segment not in REGISTERS or REGISTERS[raw.segment].file != SEGMENT):
-        raise EncodeError(f"'%{raw.segment}' is no segment register", operand)
+        raise EncodeError(f"'%{raw.segment[:40]}' is no segment register", operand)
     if raw.scale not in _SCALES:
         raise EncodeError(f"scale factor {raw.scale}", operand, "the scale is 1, 2, 4 or 8")
     if raw.base is None and raw.index is None and not raw.has_disp:
@@ -49,7 +49,7 @@ def check(raw: RawMem, operand: int) -> None:
 def _part(name: str, operand: int) -> Register:
     register = REGISTERS.get(name)
     if register is None:
-        raise EncodeError(f"bad register name '%{name}'", operand)
+        raise EncodeError(f"bad register name '%{name[:40]}'", operand)
     if register.file not in (GENERAL, POINTER) or register.width not in (32, 64):
         hint = "addresses are made of 64-bit (or 32-bit) general registers"
         raise EncodeError(f"'%{name}' cannot address memory in 64-bit mode", operand, hint)

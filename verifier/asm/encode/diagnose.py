@@ -32,7 +32,7 @@ def unknown(mnemonic: str, known: Iterable[str]) -> EncodeError:
     if mnemonic in _CPU_DEPENDENT:
         hint = f"write '{mnemonic[:-1]}' for the 64-bit one"
         return EncodeError(f"'{mnemonic}' is not supported: CPUs differ on 16-bit near branches", None, hint)
-    return EncodeError(f"unknown mnemonic '{mnemonic}'", None, nearest(mnemonic, known))
+    return EncodeError(f"unknown mnemonic '{mnemonic[:40]}'", None, nearest(mnemonic[:40], known))
 
 
 def diagnose(

@@ -54,7 +54,7 @@ def _check(raw: Raw, operand: int) -> None:
     if isinstance(raw, RawMem):
         address.check(raw, operand)
     if isinstance(raw, RawReg) and raw.name not in REGISTERS:
-        raise EncodeError(f"bad register name '%{raw.name}'", operand)
+        raise EncodeError(f"bad register name '%{raw.name[:40]}'", operand)
 
 
 def _bind(row: Row, operands: tuple[Raw, ...]) -> tuple[Bound, ...] | None:
