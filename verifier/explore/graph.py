@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from verifier.explore.schedule import Ghost
     from verifier.machine.state import State
     from verifier.machine.step import Edge
+    from verifier.terms import Term
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +17,8 @@ class Node:
     """A state that was reached, precisely as it was reached: nothing in it is approximated.
 
     ``events`` and ``steps`` count what led here from the start along ``parent``; ``merged`` is the node that stands
-    for this one, if it turned out to have the same future.
+    for this one, if it turned out to have the same future. ``atoms`` and ``variables``: the path literals and the
+    variables that some decision from here on depends on, as far as is known.
     """
 
     state: State
@@ -28,6 +30,9 @@ class Node:
     merged: Node | None = None
     successors: list[tuple[Edge, Node | End]] = field(default_factory=list)
     expanded: bool = False
+    predecessors: list[Node] = field(default_factory=list)
+    atoms: set[Term] = field(default_factory=set)
+    variables: set[Term] = field(default_factory=set)
 
     def representative(self) -> Node:
         node = self

@@ -8,7 +8,9 @@ are compared leaves dead locations out. When a location turns out to be live aft
 are made anew, and states that were taken for alike and are not go back to the search. At the end no key is too coarse:
 each merge is justified by liveness over the whole explored graph.
 
-A state is also covered by one with the same store and fewer path literals (`subsume`).
+Path literals are treated likewise: one matters while some decision on an explored run from the state found it on the
+path or was about a variable connected to it. With ``subsume``, a state is also covered by one with the same store and
+fewer literals that matter.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX
+from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
+from verifier.terms import connected
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 _RSP = CELL_INDEX["rsp"]
 Locations = frozenset[int]
+Names = dict["Term", int]
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +44,7 @@ class ControlPoint:
     order: tuple[int, ...] = ()
     sources: dict[tuple[ControlPoint, Locations, Locations], None] = field(default_factory=dict)
     members: list[Node] = field(default_factory=list)
-    known: dict[Hashable, list[tuple[frozenset[Hashable], Node]]] = field(default_factory=dict)
+    known: dict[Hashable, list[Node]] = field(default_factory=dict)
     stale: bool = False
 
 
@@ -73,16 +78,43 @@ class Recogniser:
         return self._place(point, node)
 
     def _place(self, point: ControlPoint, node: Node) -> bool:
-        key, path = self._key(point, node)
+        key, names = self._key(point, node)
         alike = point.known.setdefault(key, [])
-        for other, representative in alike:
-            if other == path or (self._subsume and other <= path):
-                node.merged = representative
+        for other in alike:
+            if self._covers(other, node, names):
+                node.merged = other
                 self.merges += 1
+                if node.parent is not None:
+                    other.predecessors.append(node.parent)
+                    self.consult(node.parent, other.atoms, other.variables)
                 return False
         node.merged = None
-        alike.append((path, node))
+        if node.parent is not None:
+            node.predecessors.append(node.parent)
+        alike.append(node)
         return True
+
+    def _covers(self, other: Node, node: Node, names: Names) -> bool:
+        """Whether a state with the same store decides alike, from here on, wherever the other one does."""
+        if not other.atoms and not other.variables:
+            return True
+        path = _relevant(node, other, names)
+        wanted = _relevant(other, other, self._key(self.point(other.state), other)[1])
+        return wanted <= path if self._subsume else wanted == path
+
+    def consult(self, node: Node, atoms: Iterable[Term], variables: Iterable[Term]) -> None:
+        """Decisions at a node, or after it, depend on these: so they do at every node before it."""
+        work = [(node, set(atoms), set(variables))]
+        while work:
+            at, new_atoms, new_variables = work.pop()
+            new_atoms -= at.atoms
+            new_variables -= at.variables
+            if not new_atoms and not new_variables:
+                continue
+            at.atoms |= new_atoms
+            at.variables |= new_variables
+            self.point(at.state).stale = True
+            work += [(before, set(new_atoms), set(new_variables)) for before in at.predecessors]
 
     def learn(self, before: State, reads: Locations, writes: Locations, after: State) -> None:
         """A step leads from one state to another: liveness flows back along it."""
@@ -115,9 +147,11 @@ class Recogniser:
         point.known = {}
         for node in sorted(point.members, key=lambda n: n.merged is not None):
             was_merged = node.merged is not None
-            if was_merged:
-                self.merges -= 1
-            if self._place(point, node) and was_merged:
+            if not was_merged:
+                point.known.setdefault(self._key(point, node)[0], []).append(node)
+                continue
+            self.merges -= 1
+            if self._place(point, node):
                 yield node
 
     def stale_points(self) -> list[ControlPoint]:
@@ -125,10 +159,11 @@ class Recogniser:
 
     # keys
 
-    def _key(self, point: ControlPoint, node: Node) -> tuple[Hashable, frozenset[Hashable]]:
+    def _key(self, point: ControlPoint, node: Node) -> tuple[Hashable, Names]:
+        """What tells a node from others at its control point, and the numbers it gives to havoc variables."""
         state = node.state
         cells, memory = state.cells, state.memory
-        names: dict[Term, int] = {}
+        names: Names = {}
         parts: list[Hashable] = []
         for location in point.order:
             term = cells[location] if location < CELL_COUNT else memory.get(location)
@@ -137,24 +172,17 @@ class Recogniser:
             parts.append(_named(term, names) if term.havocs else term.shape)
         if self._tracked:
             parts.append(whereabouts(state))
-        path = _named_path(state.path, names)
-        return (node.ghost, tuple(parts)), path
+        return (node.ghost, tuple(parts), _havoc_literals(state.path, names)), names
 
 
-def _named(term: Term, names: dict[Term, int]) -> Hashable:
+def _named(term: Term, names: Names) -> Hashable:
     return term.shape, tuple([names.setdefault(h, len(names)) for h in term.havocs])
 
 
-def _named_path(path: frozenset[Term], names: dict[Term, int]) -> frozenset[Hashable]:
-    """The literals that say anything of the live terms: those without havoc variables, and those connected."""
+def _havoc_literals(path: frozenset[Term], names: Names) -> frozenset[Hashable]:
+    """The literals that say anything of the live havoc variables, directly or through others."""
+    pending = sorted((t for t in path if t.havocs), key=lambda t: t.shape)
     chosen: set[Hashable] = set()
-    pending = []
-    for literal in path:
-        if literal.havocs:
-            pending.append(literal)
-        else:
-            chosen.add(literal.shape)
-    pending.sort(key=lambda t: t.shape)
     grown = True
     while grown and pending:
         grown = False
@@ -164,6 +192,16 @@ def _named_path(path: frozenset[Term], names: dict[Term, int]) -> frozenset[Hash
                 pending.remove(literal)
                 grown = True
     return frozenset(chosen)
+
+
+def _relevant(node: Node, judge: Node, names: Names) -> frozenset[Hashable]:
+    """The literals of a node's path that decisions known at another node depend on."""
+    names = dict(names)
+    path = node.state.path
+    chosen = {t for t in path if atom(t) in judge.atoms}
+    if judge.variables:
+        chosen.update(connected(path, frozenset(judge.variables)))
+    return frozenset([_named(t, names) for t in sorted(chosen, key=lambda t: t.shape)])
 
 
 def whereabouts(state: State) -> Hashable:

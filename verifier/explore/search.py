@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from verifier.explore.schedule import Ghost, Script
+    from verifier.terms import Term
 
 
 class Observer(Protocol):
@@ -29,11 +30,11 @@ class Observer(Protocol):
     #: Locations that are looked at whenever a run comes home.
     home_reads: frozenset[int]
 
-    def node(self, node: Node) -> Iterable[int]:
-        """A new state; returns the locations that were looked at to judge it."""
+    def node(self, node: Node) -> tuple[Iterable[int], Iterable[Term]]:
+        """A new state; returns the locations and the variables that its judgement depended on."""
 
-    def end(self, end: End) -> None:
-        """A run has ended."""
+    def end(self, end: End) -> Iterable[Term]:
+        """A run has ended; returns the variables that the judgement depended on."""
 
 
 @dataclass(slots=True)
@@ -163,7 +164,9 @@ class Fixpoint(Explorer):
             self._new(node)
 
     def _new(self, node: Node) -> None:
-        self.recogniser.require(node.state, self.observer.node(node))
+        locations, variables = self.observer.node(node)
+        self.recogniser.require(node.state, locations)
+        self.recogniser.consult(node, (), variables)
         heapq.heappush(self._frontier, (node.events, node.steps, next(self._serial), node))
 
     def _expand(self, node: Node) -> None:
@@ -173,6 +176,7 @@ class Fixpoint(Explorer):
                 self._end(node, edge, ghost)
                 continue
             self.recogniser.learn(node.state, edge.reads, edge.writes, edge.state)
+            self.recogniser.consult(node, edge.atoms, edge.variables)
             events = node.events + (edge.action != EXECUTE)
             target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
             node.successors.append((edge, target))
@@ -182,6 +186,7 @@ class Fixpoint(Explorer):
         end = End(edge.ended or "home", node, edge, ghost)
         live = edge.reads if edge.ended else edge.reads.union(self.observer.home_reads - edge.writes)
         self.recogniser.require(node.state, live)
+        self.recogniser.consult(node, edge.atoms, edge.variables)
         node.successors.append((edge, end))
         self.graph.ends.append(end)
-        self.observer.end(end)
+        self.recogniser.consult(node, (), self.observer.end(end))

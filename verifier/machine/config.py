@@ -42,7 +42,7 @@ class Region:
     ``address`` None: somewhere in the kernel half, canonical, aligned to ``alignment`` bytes, not overlapping any
     other region; the verdict then holds for every such place. ``writable`` False: its bytes are ``contents``.
     Kinds: ``stack`` (IST or RSP0), ``interrupted`` (the stack an interrupted kernel context runs on: RSP stands at
-    ``size // 2`` plus each residue that ``rsp_alignment`` allows), ``percpu`` (GS base points at its base while the
+    ``size // 2``, and ``alignment`` is that RSP's), ``percpu`` (GS base points at its base while the
     kernel's GS base is in place), ``data`` (other named memory and the program's own data sections).
     """
 
@@ -54,7 +54,6 @@ class Region:
     data: tuple[Datum, ...] = ()
     writable: bool = True
     contents: bytes = b""
-    rsp_alignment: int = 8
 
 
 @dataclass(frozen=True, slots=True)

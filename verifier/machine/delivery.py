@@ -10,7 +10,7 @@ from verifier.machine.events import BY_VECTOR, EVENTS, Event
 from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.rflags import pack
 from verifier.machine.state import canonical, rule
-from verifier.terms import Term, add, and_, const, eq, ite, not_, zext
+from verifier.terms import Term, add, and_, const, eq, extract, ite, not_, zext
 
 if TYPE_CHECKING:
     from verifier.machine.config import Gate
@@ -90,9 +90,19 @@ def _new_rsp(x: Execution, gate: Gate, old_cpl: int) -> Term:
         rsp = x.get("rsp")
     if not x.decide(canonical(rsp)):
         raise Fault(12)
-    aligned = and_(rsp, const(-16, 64))
+    aligned = _align(x, rsp)
     if not x.layout.is_region_address(aligned):
         raise Unresolved(f"{gate.event} pushes its frame at {x.describe(aligned)}, whose region is not known")
+    return aligned
+
+
+def _align(x: Execution, rsp: Term) -> Term:
+    """Rule F6: down to 16, with one branch per value of a bit of RSP that is not known."""
+    known = min(rsp.known, 4)
+    aligned = add(rsp, const(-(rsp.residue & ((1 << known) - 1)), 64))
+    for bit in range(known, 4):
+        if x.decide(extract(aligned, bit, bit)):
+            aligned = add(aligned, const(-(1 << bit), 64))
     return aligned
 
 

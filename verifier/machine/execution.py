@@ -65,6 +65,8 @@ class Execution:
         self.nmi_pending = state.nmi_pending
         self.reads: set[int] = set()
         self.writes: set[int] = set()
+        self.atoms: set[Term] = set()
+        self.variables: set[Term] = set()
         self.choices: list[tuple[str, Term]] = []
         self.delivered: list[str] = []
         self._path = set(state.path)
@@ -96,11 +98,11 @@ class Execution:
         """The truth of a one-bit term on this branch; where both are possible, the other branch is kept for later."""
         if condition.is_const:
             return bool(condition.value)
-        if condition in self._path:
-            return True
         negated = not_(condition)
-        if negated in self._path:
-            return False
+        if condition in self._path or negated in self._path:
+            self.atoms.add(atom(condition))
+            return condition in self._path
+        self.variables |= condition.support
         if len(self.taken) < len(self._answers):
             answer = self._answers[len(self.taken)]
         else:
@@ -119,10 +121,6 @@ class Execution:
         if can == "sat" and cannot == "sat":
             self.open.append((*self.taken, False))
         return can == "sat"
-
-    def always(self, condition: Term) -> bool:
-        """Whether a condition holds on this branch whatever the data; asks, but decides nothing."""
-        return condition in self._path or self.solver.valid(self._path, condition)
 
     def choose(self, kind: str, width: int) -> Term:
         """An arbitrary value, recorded for the concrete re-execution."""
@@ -255,6 +253,11 @@ class Execution:
         if address.is_const:
             return self.layout.machine.program.describe(address.value)
         return repr(address)
+
+
+def atom(literal: Term) -> Term:
+    """A literal without its sign."""
+    return literal.args[0] if literal.op == "not" else literal
 
 
 def branches(

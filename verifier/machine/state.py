@@ -76,15 +76,13 @@ def rule(name: str) -> Term:
 
 
 def starts(layout: Layout) -> Iterator[State]:
-    """Every state before the first event: per interrupted context, and per alignment of its RSP."""
+    """Every state before the first event, one per interrupted context."""
     for context in layout.machine.contexts:
         if context.stack is None:
             yield _start(layout, context, var("rsp0", 64))
-            continue
-        region = layout.machine.regions[context.stack]
-        for residue in range(0, 16, region.rsp_alignment):
-            rsp = add(layout.base(context.stack), const(region.size // 2 + residue, 64))
-            yield _start(layout, context, rsp)
+        else:
+            middle = layout.machine.regions[context.stack].size // 2
+            yield _start(layout, context, add(layout.base(context.stack), const(middle, 64)))
 
 
 def _start(layout: Layout, context: Context, rsp: Term) -> State:

@@ -38,7 +38,8 @@ class Edge:
 
     ``state`` is None where the run ends badly: then ``ended`` is a kind of `verifier.machine.events.MISHAPS`, or
     ``unresolved``, and ``detail`` says what and where. ``choices`` are the values left open, for re-execution; ``reads``
-    and ``writes`` are location numbers, ``path`` the literals at the end.
+    and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the path literals (without
+    sign) that a decision found there, ``variables`` those that a new decision was about.
     """
 
     action: str
@@ -48,6 +49,8 @@ class Edge:
     reads: frozenset[int]
     writes: frozenset[int]
     path: frozenset[Term]
+    atoms: frozenset[Term]
+    variables: frozenset[Term]
     ended: str | None = None
     detail: str = ""
     latch: bool = False
@@ -118,6 +121,8 @@ def _edge(x: Execution, action: str, ended: str | None, detail: str) -> Edge:
         frozenset(x.reads),
         frozenset(x.writes),
         after.path,
+        frozenset(x.atoms),
+        frozenset(x.variables),
         ended,
         detail,
     )

@@ -62,22 +62,27 @@ class Judge:
                     locations.add(self._layout.location(number, byte // 8))
         return locations
 
-    def node(self, node: Node) -> Iterable[int]:
+    def node(self, node: Node) -> tuple[Iterable[int], Iterable[Term]]:
         looked: set[int] = set()
-        if node.state.rip == HOME:
-            return looked
-        for p in self._at_nodes:
-            if p.at == "always" or (isinstance(p.at, frozenset) and node.state.rip in p.at):
-                looked |= self._judge(p, node, None, node.state, node.ghost)
-        return looked
+        variables: set[Term] = set()
+        if node.state.rip != HOME:
+            for p in self._at_nodes:
+                if p.at == "always" or (isinstance(p.at, frozenset) and node.state.rip in p.at):
+                    looked |= self._judge(p, node, None, node.state, node.ghost, variables)
+        return looked, variables
 
-    def end(self, end: End) -> None:
+    def end(self, end: End) -> Iterable[Term]:
+        variables: set[Term] = set()
         if end.kind == "home":
             assert end.edge.state is not None
             for p in self._at_home:
-                self._judge(p, end.node, end, end.edge.state, end.ghost)
+                self._judge(p, end.node, end, end.edge.state, end.ghost, variables)
+        return variables
 
-    def _judge(self, p: Property, node: Node, end: End | None, state: State, ghost: Ghost) -> set[int]:
+    def _judge(
+        self, p: Property, node: Node, end: End | None, state: State, ghost: Ghost, variables: set[Term]
+    ) -> set[int]:
+        """Judge one property in one state; the locations it looked at, and into ``variables`` what decided it."""
         if not self._script.complete(ghost):
             return set()
         self.judged[p.name] += 1
@@ -87,6 +92,7 @@ class Judge:
         meaning = Meaning(self._layout, self._solver, state, ghost, self._script)
         try:
             condition = meaning.truth(p.that)
+            variables |= condition.support
             self._record(p, node, end, state, meaning, condition)
         except (Mishap, Unresolved) as problem:
             self.doubts.setdefault(p.name, f"the property reads {problem.args[-1]}")
@@ -171,9 +177,7 @@ def _is_progress(p: Property) -> bool:
 
 
 def _judged_at_home(p: Property) -> bool:
-    return not _is_progress(p) and p.at in ("outermost-return", "always") and not isinstance(
-        p.that, (Intact, Unreachable)
-    )
+    return p.at == "outermost-return" and not _is_progress(p)
 
 
 def _kind(e: Expression) -> str:

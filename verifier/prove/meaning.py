@@ -163,8 +163,10 @@ class Meaning:
         wanted = state.home.cell(name)
         if state.rip == HOME or wanted.is_const:
             return TRUE
+        if wanted in state.cells or wanted in state.memory.values() or wanted is state.rflags:
+            return TRUE
         held = {*state.cells, *state.memory.values(), state.rflags}
-        return TRUE if wanted in held else any_of([eq(h, wanted) for h in held if h.width == 64])
+        return any_of([eq(h, wanted) for h in held if h.width == 64])
 
     def _frame_at(self, address: Term) -> Term:
         home = self._state.home

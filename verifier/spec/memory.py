@@ -161,7 +161,7 @@ def stacks(machine: Fields) -> dict[str, Region]:
         fields = machine["interrupted_stack"].fields(("size", "alignment"))
         size = fields.get("size", lambda v: v.integer(512, MAX_SIZE, 16), size)
         alignment = fields.get("alignment", lambda v: _power_of_two(v, 16), alignment)
-    regions[INTERRUPTED] = Region(INTERRUPTED, "interrupted", size, rsp_alignment=alignment)
+    regions[INTERRUPTED] = Region(INTERRUPTED, "interrupted", size, alignment=alignment)
     return regions
 
 

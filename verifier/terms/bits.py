@@ -68,6 +68,11 @@ def extract(a: Term, high: int, low: int) -> Term:
         return extract(a.args[0], high, low)
     if a.op == "ite" and (a.args[1].is_const or a.args[2].is_const):
         return ite(a.args[0], extract(a.args[1], high, low), extract(a.args[2], high, low))
+    if a.op == "add" and a.args[1].is_const and high == low == a.args[0].known:
+        # the lowest bit of base + c that is not known: no carry from below is unknown
+        base, c = a.args
+        flip = base.residue + (c.value & ((2 << low) - 1)) >> low & 1
+        return xor(extract(base, low, low), const(flip, 1))
     if a.op in ("and", "or", "xor", "not"):
         return _bitwise(a.op, [extract(x, high, low) for x in a.args])
     known = max(0, a.known - low)
