@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import gnu_reference as gnu
-from verifier.asm import assemble_text
+from verifier.asm import Program, assemble_text
+from verifier.errors import AsmError
 
 TEXTS = {
     "labels": "a: b:\n nop; c: ret\n1: jmp 1b; jmp 1f\n1: jmp a\n.Lx: jne .Lx\n",
@@ -60,7 +61,7 @@ TEXTS = {
     ),
     "macro arguments": (
         '.macro m a b c\n.ascii "[\\a][\\b][\\c]"\n.endm\nm a -b\nm b=3 a=1+ 2\nm x,,y\nm "x y" "q"\nm a+b , c -d\n'
-        'm %rax %rbx\nm $1 $2\nm 1 + 2\nm (a) (b)\nm a * b\nm x "a""b"\nm a.b c_d\nm 8(%rax)\nm [a b] c\nm "a\\"b"\nm a*b c*d\nm ~1 !2\n nop\n'
+        'm %rax %rbx\nm $1 $2\nm 1 + 2\nm (a) (b)\nm a * b\nm a.b c_d\nm 8(%rax)\nm [a b] c\nm "a\\"b"\nm a*b c*d\nm ~1 !2\n nop\n'
     ),
     "macro operand": '.macro mv s d\nmov \\s,\\d\n.endm\nmv "8(%rax,%rbx)" %rcx\nmv $1, %eax\nmv %gs:8 %rax\nmv -8(%rsp), %rdx\n',
     "if": (
@@ -87,7 +88,7 @@ def check(text: str, folder: Path, externals: dict[str, int] | None = None) -> N
     assert all(program.instructions[a].encoding == _at(program, a) for a in program.instructions)
 
 
-def _at(program, address: int) -> bytes:
+def _at(program: Program, address: int) -> bytes:
     section = next(s for s in program.sections if s.address <= address < s.end and s.executable)
     offset = address - section.address
     return section.data[offset : offset + program.instructions[address].length]
@@ -96,3 +97,62 @@ def _at(program, address: int) -> bytes:
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_as_gnu(text: str, tmp_path: Path) -> None:
     check(text, tmp_path)
+
+
+#: What both refuse.
+REJECTED = (
+    ".long 1 2", ".long (1", ".long 1)", ".long 08", ".long 0b2", ".long 1f", ".long 0xg", ".long 1b",
+    ".quad a*2\na:", ".quad a+b\na:b:", "x: nop\n.set x,1", "x: nop\nx: ret", ".equiv x,1\n.equiv x,2", ".equ x 1",
+    ".set x,x\n.long x", ".set x,y\n.set y,x\n.long x", ".if 1", ".endif", ".else", ".if 1\n.else\n.else\n.endif",
+    ".if y\n.endif", ".if\n.endif", ".ifdef\n.endif", ".macro m\nnop", ".rept 2\nnop", ".rept x\n.endr",
+    ".macro m a:req\n.endm\nm", ".macro m a\n.endm\nm 1,2", ".macro m a\n.endm\nm b=2", ".macro m a a\n.endm",
+    ".macro m a:foo\n.endm", ".macro\n.endm", ".macro m\n.endm\n.macro m\n.endm", ".macro m a b\n.endm\nm a=1 2",
+    ".align 3", "a: nop\n.org 4\n.org 2", ".ascii x", "foo %eax", "movl %rax,%eax", ".foo", "mov %eax %ebx",
+    "mov %eax,", "mov (%rax,%ebx),%eax", "mov (%rax,%rbx,3),%eax", "mov 4(%rax,%rsp),%eax", "mov %xyz,%eax",
+    "mov $,%eax", "mov (),%eax", "mov (%rax,%eax", "mov (%rax,),%eax", "mov (%rax,,1),%eax", "addq $0x80000000,%rax",
+    "-: nop", "a b: nop", "%rax", "$1", ".err", '.error "x"', ".globl", "loop a\n.skip 200\na: nop",
+    "mov %gs:%rax,%rbx", "mov %rax:8,%rbx", "mov a(%rip,%rax),%eax", ".rept -1\n.endr",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REJECTED)
+def test_rejected_as_gnu_does(text: str, tmp_path: Path) -> None:
+    text = f"nop\n{text}\n"
+    assert not gnu.accepts(text, tmp_path)
+    with pytest.raises(AsmError) as caught:
+        assemble_text(text)
+    assert caught.value.span is not None
+
+
+def random_program(seed: int) -> str:
+    """Jumps of all reaches over data, alignment and each other; sizes near the limit of a short jump."""
+    choose = random.Random(seed)
+    labels = choose.randint(3, 40)
+    lines = []
+    for label in range(labels):
+        lines.append(f"l{label}:" if choose.random() < 0.9 else f".globl l{label}\nl{label}:")
+        for _ in range(choose.randint(0, 6)):
+            target = min(labels - 1, max(0, label + choose.randint(-4, 5)))
+            lines.append(
+                choose.choice(
+                    (
+                        f"jmp l{target}",
+                        f"j{choose.choice(('e', 'ne', 'a', 's'))} l{target}+{choose.randint(0, 3)}",
+                        f"jmp {choose.randint(1, 3)}f",
+                        f".p2align {choose.randint(0, 6)}",
+                        f".balign {1 << choose.randint(0, 6)},,{choose.randint(1, 20)}",
+                        f".skip {choose.randint(0, 60)}",
+                        f".skip {choose.randint(100, 130)}",
+                        f"call l{target}",
+                        f"mov $l{target}-l{min(label, target)},%eax",
+                        f".long l{target}-., l{target}-l0",
+                        f"{choose.randint(1, 3)}: nop",
+                    )
+                )
+            )
+    return "\n".join([*lines, "1:2:3: ret", ""])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_layout(seed: int, tmp_path: Path) -> None:
+    check(random_program(seed), tmp_path)

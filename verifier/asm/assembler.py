@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _LABEL = re.compile(r"(?:(\d+)|([A-Za-z_.$][\w.$]*))\s*:(?!:)\s*", re.ASCII)
 _ASSIGNMENT = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!=)\s*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
+_MNEMONICS = mnemonics()
 _NONE: Mapping[str, str | int] = MappingProxyType({})
 _NO_EXTERNALS: Mapping[str, int] = MappingProxyType({})
 
@@ -150,9 +151,8 @@ class _Run:
         handler(self.assembly, statement, arguments)
 
     def _instruction(self, name: str, statement: Statement, line: Line, stream: Input) -> None:
-        known = mnemonics()
-        if name and name not in known and name not in PREFIXES:
-            hint = nearest(name, {*known, *stream.words()})
+        if name and name not in _MNEMONICS and name not in PREFIXES:
+            hint = nearest(name, {*_MNEMONICS, *stream.words()})
             raise line.error(f"unknown mnemonic '{name}'", hint, 0, len(name))
         self._pending = instruct(self.assembly, statement, line, self._pending)
 

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 FILE_BYTES = 8 << 20
 #: Of one line, joined or expanded.
 LINE_CHARACTERS = 16_384
-LINES = 200_000
+LINES = 100_000
 CHARACTERS = 16 << 20
-#: Tokens that the preprocessor may produce by expanding macros.
-TOKENS = 500_000
+#: Characters of tokens that preprocessor macros may produce.
+MACRO_CHARACTERS = 1_000_000
 #: Nested includes, conditionals and expansions.
 DEPTH = 200
 #: Nested parentheses and operators in an expression, and symbols defined by symbols in its evaluation.
 EXPRESSION_DEPTH = 60
 EVALUATION_DEPTH = 300
 SECTION_BYTES = 16 << 20
-INSTRUCTIONS = 200_000
+INSTRUCTIONS = 100_000
 #: Items looked at while jump sizes are chosen.
 RELAX_STEPS = 4_000_000
 LARGEST_ALIGNMENT = 1 << 21
@@ -35,7 +35,7 @@ class Budget:
     def __init__(self) -> None:
         self.lines = LINES
         self.characters = CHARACTERS
-        self.tokens = TOKENS
+        self.macro_characters = MACRO_CHARACTERS
         self.bytes = SECTION_BYTES
         self.instructions = INSTRUCTIONS
 
@@ -53,10 +53,11 @@ class Budget:
         if lines > self.lines:
             raise AsmError(f"this expands to more than {LINES:,} lines", span, _BOMB)
 
-    def token(self, count: int, span: Span) -> None:
-        self.tokens -= count
-        if self.tokens < 0:
-            raise AsmError(f"preprocessor macros expand to more than {TOKENS:,} tokens", span, _BOMB)
+    def macro_text(self, characters: int, line: Line) -> None:
+        """What one step of a preprocessor macro's expansion produced."""
+        self.macro_characters -= characters + 1
+        if self.macro_characters < 0:
+            raise line.error(f"preprocessor macros expand to more than {MACRO_CHARACTERS:,} characters", _BOMB)
 
     def emit(self, count: int, span: Span) -> None:
         """``count`` more bytes in some section."""

@@ -155,8 +155,8 @@ class Preprocessor:
             raise line.error(f"#{word} is not supported", _COMMENT_HINT)
 
     def _include(self, line: Line, at: int) -> Iterator[Line]:
-        wanted = self._macros.expand_line(line[at:].strip()).text
-        span = line.span(at)
+        rest = line[at:].strip()
+        wanted, span = self._macros.expand_line(rest).text, rest.span()
         if wanted.startswith("<"):
             hint = "system headers are not read; give what is needed as 'defines' in the specification"
             raise AsmError(f"#include {wanted} is not supported", span, hint)

@@ -21,6 +21,7 @@ _TOKEN = re.compile(
       | (?P<string>"(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])*'?) | (?P<mark>\#\#|.)""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class CppMacros:
     def __init__(self, budget: Budget) -> None:
         self._macros: dict[str, CppMacro] = {}
         self._budget = budget
+        self._hidden: dict[tuple[frozenset[str], str], frozenset[str]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._macros
@@ -89,9 +91,9 @@ class CppMacros:
 
     def expand_line(self, line: Line) -> Line:
         """The line with every macro replaced; `AsmError` for a broken use or one without end."""
-        source = tokens(line)
-        if not any(t.kind == "name" and t.text in self._macros for t in source):
+        if self._macros.keys().isdisjoint(_WORD.findall(line.text)):
             return line
+        source = tokens(line)
         expanded = self.expand(source, line)
         as_written = {id(t) for t in source}
         text = "".join(t.text for t in expanded)
@@ -118,12 +120,23 @@ class CppMacros:
                     continue
                 arguments, hidden = found
                 body = self._substitute(macro, arguments, token, line, depth)
-            self._budget.token(len(body) + 1, line.span())
-            hide = hidden | {macro.name}
+            self._charge(body, line)
+            hide = self._hide(hidden, macro.name)
             pending.extendleft(
-                Token(t.text, t.kind, token.offset, t.hidden | hide) for t in reversed(_paste(body))
+                Token(t.text, t.kind, token.offset, t.hidden | hide if t.hidden else hide)
+                for t in reversed(_paste(body))
             )
         return done
+
+    def _hide(self, hidden: frozenset[str], name: str) -> frozenset[str]:
+        """``hidden`` and ``name``, the same object every time: deep expansions would fill memory with copies."""
+        key = (hidden, name)
+        if key not in self._hidden:
+            self._hidden[key] = hidden | {name}
+        return self._hidden[key]
+
+    def _charge(self, produced: Sequence[Token], line: Line) -> None:
+        self._budget.macro_text(sum(len(t.text) for t in produced), line)
 
     def _substitute(
         self, macro: CppMacro, arguments: list[list[Token]], token: Token, line: Line, depth: int
@@ -141,7 +154,7 @@ class CppMacros:
                 result += stripped(bound[part.text])
             else:
                 argument = self.expand(stripped(bound[part.text]), line, depth + 1)
-                self._budget.token(len(argument), line.span())
+                self._charge(argument, line)
                 result += argument
         return result
 

@@ -13,7 +13,6 @@ from verifier.asm.conditionals import Conditionals
 from verifier.asm.cpp import Preprocessor
 from verifier.asm.expression import parse
 from verifier.asm.lines import physical
-from verifier.asm.operands import split
 from verifier.asm.scrub import AS_COMMENTS, statements, with_numbers, without_comments
 from verifier.errors import AsmError, nearest
 
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from verifier.asm.state import Assembly
 
 _LABELS = re.compile(r"(?:[\w.$\\@()]+\s*:\s*)*", re.ASCII)
+_PARAMETER = re.compile(r"([\w.$]+)\s*,?\s*", re.ASCII)
 _WORD = re.compile(r"[^\s(\"$%,=]+")
-_REPEATS = (".rept", ".irp", ".irpc")
 
 
 @dataclass(slots=True)
@@ -165,29 +164,40 @@ class Input:
         self._push(macros.expansion(macro.body, values, number, statement.span), statement.line)
 
     def _repeat(self, statement: Statement, arguments: Line) -> None:
-        body = self._body(statement, _REPEATS, ".endr")
+        body = self._body(statement, macros.REPEATS, ".endr")
         count = self._assembly.constant(parse(arguments, self._assembly))
         if count is None or count < 0:
             raise arguments.error("the count must be a known number, not negative")
-        self._assembly.budget.foresee(count * max(1, macros.nested_lines(body)), statement.span)
+        self._foresee(count, body, statement)
         origin = statement.span
         if body:
             self._push((s.line.within(origin) for _ in range(count) for s in body), statement.line)
 
     def _iterate(self, statement: Statement, arguments: Line) -> None:
-        body = self._body(statement, _REPEATS, ".endr")
-        parts = list(split(arguments))
-        if not parts or not parts[0].text:
-            raise statement.line.error("the name of a parameter is missing")
-        first = parts[0].text.split(None, 1)
-        rest = arguments[len(first[0]) :].strip()
-        rest = rest[1:].strip() if rest.text.startswith(",") else rest
-        values = macros.items(rest) if word_of(statement.line.text) == ".irp" else macros.characters(rest)
-        values = values or [""]
-        self._assembly.budget.foresee(len(values) * max(1, macros.nested_lines(body)), statement.span)
+        body = self._body(statement, macros.REPEATS, ".endr")
+        name, values = _values(statement, arguments)
+        self._foresee(len(values), body, statement)
         origin, count = statement.span, self._count
-        lines = (s for v in values for s in macros.expansion(body, {first[0]: v}, count, origin))
+        lines = (s for v in values for s in macros.expansion(body, {name: v}, count, origin))
         self._push(lines, statement.line)
+
+    def _foresee(self, count: int, body: Sequence[Statement], statement: Statement) -> None:
+        """Refuses nested repeats that must run out of budget before they cost time."""
+        lines = count * max(1, macros.nested_lines(body, self._times))
+        self._assembly.budget.foresee(lines, statement.span)
+
+    def _times(self, statement: Statement) -> int:
+        """How often a nested repeat will run, as far as that can be told from here; 1 if not."""
+        word = word_of(statement.line.text)
+        arguments = statement.line[len(word) :].strip()
+        if word != ".rept":
+            return len(_values(statement, arguments)[1]) if _PARAMETER.match(arguments.text) else 1
+        text = arguments.text
+        if text.isdigit() and text.isascii():
+            return int(text[:20])
+        entry = self._assembly.symbols.entry_or_none(text)
+        count = self._assembly.constant(entry.current) if entry and entry.current else None
+        return 1 if count is None else max(0, count)
 
     def _exit(self, statement: Statement, _arguments: Line) -> None:
         if not self._frames[-1].expansion:
@@ -214,3 +224,13 @@ class Input:
         self._frames.append(
             _Frame(self._statements(self._plain(source)), self.conditionals.depth, False, source.path)
         )
+
+
+def _values(statement: Statement, arguments: Line) -> tuple[str, list[str]]:
+    """The parameter of ``.irp`` or ``.irpc`` and its values; without any, one empty value."""
+    match = _PARAMETER.match(arguments.text)
+    if match is None:
+        raise statement.line.error("the name of a parameter is missing")
+    rest = arguments[match.end() :]
+    values = macros.items(rest) if word_of(statement.line.text) == ".irp" else macros.characters(rest)
+    return match.group(1), values or [""]

@@ -34,11 +34,6 @@ class SourceFile:
             starts.append(at + 1)
         object.__setattr__(self, "_starts", starts)
 
-    @property
-    def chain(self) -> tuple[Path, ...]:
-        """This file and every file that it is being included from is found by `Reader` through this path."""
-        return () if self.path is None else (self.path,)
-
     def lines(self) -> list[tuple[int, str]]:
         """Each physical line with its offset, line ends removed."""
         ends = [*self._starts[1:], len(self.text) + 1]
@@ -70,16 +65,20 @@ class Reader:
     def open(self, path: Path, span: Span | None = None) -> SourceFile:
         """The text of ``path``; `AsmError` at ``span`` if it is outside the root, missing, binary or too large."""
         try:
-            resolved = path.resolve(strict=True)
+            resolved = path.resolve()
+            inside = resolved.is_relative_to(self.root)
+            found = inside and resolved.is_file()
+            if inside and not found:
+                resolved.stat()
         except (OSError, RuntimeError, ValueError) as error:
             raise AsmError(
-                f"cannot open {path}: {reason(error)}", span, _neighbours(path, self.root)
+                f"cannot open {_short(path)}: {reason(error)}", span, _neighbour(path, self.root)
             ) from error
-        if not resolved.is_relative_to(self.root):
+        if not inside:
             hint = f"only files below {self.root.name or self.root}/ are read, symbolic links resolved"
-            raise AsmError(f"{path} is outside the folder tree", span, hint)
-        if not resolved.is_file():
-            raise AsmError(f"{path} is not a regular file", span)
+            raise AsmError(f"{_short(path)} is outside the folder tree", span, hint)
+        if not found:
+            raise AsmError(f"{_short(path)} is not a regular file", span)
         name = resolved.relative_to(self.root).as_posix()
         source = SourceFile(name, self._text(resolved, span), resolved, span)
         if name not in self.names:
@@ -91,14 +90,23 @@ class Reader:
         if "\0" in name or not name:
             raise AsmError("not a file name", span)
         folders = [path.parent for path in including[-1:]] + [self.root]
-        wanted = next((f / name for f in folders if (f / name).exists()), folders[0] / name)
+        wanted = next((f / name for f in folders if self._holds(f / name)), folders[0] / name)
         try:
             source = self.open(wanted, span)
         except AsmError as error:
-            raise AsmError(error.message.replace(str(wanted), name), span, error.hint) from error
+            message = error.message.replace(_short(wanted), _short(Path(name)))
+            raise AsmError(message, span, error.hint) from error
         if source.path in including:
             raise AsmError(f"{name} includes itself", span)
         return source
+
+    def _holds(self, path: Path) -> bool:
+        """Whether the path is a file inside the root."""
+        try:
+            resolved = path.resolve()
+            return resolved.is_relative_to(self.root) and resolved.is_file()
+        except (OSError, RuntimeError, ValueError):
+            return False
 
     def _text(self, path: Path, span: Span | None) -> str:
         try:
@@ -110,6 +118,11 @@ class Reader:
         if len(data) > FILE_BYTES:
             raise AsmError(f"{name} is larger than {FILE_BYTES >> 20} MB", span)
         return decode(data, name, span)
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def decode(data: bytes, name: str, span: Span | None = None) -> str:
@@ -135,7 +148,7 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _neighbours(path: Path, root: Path) -> str | None:
+def _neighbour(path: Path, root: Path) -> str | None:
     """The nearest file name in the same folder, if that folder is one we may look into."""
     try:
         folder = path.parent.resolve(strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from verifier.asm.encode import EncodeError, match
@@ -27,6 +28,8 @@ PREFIXES = frozenset(
 )  # fmt: skip
 #: Mnemonics that GNU as reads as 32-bit returns although the code around is 64-bit.
 _NARROW_RETURNS = {"iret": "iretq", "lret": "lretq", "sysret": "sysretq"}
+#: Repeats and macros write the same instruction again and again.
+_match = lru_cache(maxsize=4096)(match)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +57,7 @@ def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pend
     arguments = rest[word.end() :].strip()
     operands, indirect = read_operands(arguments, mnemonic, assembly)
     try:
-        form = match(mnemonic, tuple(o.raw for o in operands), indirect=indirect, prefixes=prefixes)
+        form = _match(mnemonic, tuple(o.raw for o in operands), indirect=indirect, prefixes=prefixes)
     except EncodeError as error:
         raise placed(error, rest.span(0, word.end()), operands) from error
     _tell(assembly, statement, mnemonic, form)

@@ -10,11 +10,13 @@ from verifier.asm.lines import rewritten
 from verifier.errors import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from verifier.asm.lines import Line
     from verifier.asm.scrub import Statement
     from verifier.source import Span
+
+REPEATS = (".rept", ".irp", ".irpc")
 
 _NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _USE = re.compile(r"\\(?:(?P<name>[A-Za-z_.$][\w.$]*)|(?P<count>@)|(?P<nothing>\(\)))", re.ASCII)
@@ -219,17 +221,16 @@ def characters(line: Line) -> list[str]:
     return [c for c in text if not c.isspace()]
 
 
-def nested_lines(body: Sequence[Statement]) -> int:
-    """A lower bound of the lines that a body gives once, nested ``.rept`` with plain counts multiplied out."""
+def nested_lines(body: Sequence[Statement], times: Callable[[Statement], int]) -> int:
+    """A lower bound of the lines that a body gives once; ``times`` tells how often a nested repeat runs its own."""
     stack: list[list[int]] = [[1, 0]]
     for statement in body:
-        words = statement.line.text.split()
-        if words[0] in (".rept", ".irp", ".irpc"):
-            plain = words[0] == ".rept" and len(words) == 2 and words[1].isdigit() and len(words[1]) < 20
-            stack.append([int(words[1]) if plain else 1, 0])
-        elif words[0] == ".endr" and len(stack) > 1:
-            times, lines = stack.pop()
-            stack[-1][1] += 1 + times * lines
+        word = statement.line.text.split(None, 1)[0].lower()
+        if word in REPEATS:
+            stack.append([times(statement), 0])
+        elif word == ".endr" and len(stack) > 1:
+            count, lines = stack.pop()
+            stack[-1][1] += 1 + count * lines
         else:
             stack[-1][1] += 1
     return stack[0][1]
