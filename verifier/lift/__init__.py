@@ -1,4 +1,8 @@
-"""Instruction to SSA, one short function per mnemonic."""
+"""Instruction to SSA, one short function per mnemonic.
+
+A new mnemonic is a function under `registry.instruction` in the module of its family, and its forms in the
+tables of the tests. The function gets a `Lifter`: the builder of `verifier.ir` that knows the operands.
+"""
 
 from verifier.lift import (  # importing a family registers its mnemonics
     arithmetic,

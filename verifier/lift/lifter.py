@@ -26,7 +26,8 @@ class Lifter(Builder):
     """Builds the block of one instruction.
 
     Equal values are one value, constants are folded and unused operations dropped, so that a block reads no
-    cell that its result does not depend on.
+    cell that its result does not depend on. ``get`` and ``read`` give what was before the instruction, also
+    after a ``put``; only loads see the stores before them.
     """
 
     def __init__(self, instruction: Instruction) -> None:
@@ -86,6 +87,13 @@ class Lifter(Builder):
     @property
     def destination(self) -> Operand:
         return self.instruction.operands[-1]
+
+    @property
+    def destination_width(self) -> int:
+        """Bits of the register or memory written, where they need not be the operand size."""
+        destination = self.destination
+        assert isinstance(destination, Reg | Mem)
+        return destination.width
 
     def read(self, operand: Operand) -> Value:
         """The operand's value, as wide as the operand."""

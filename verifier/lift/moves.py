@@ -19,15 +19,9 @@ def mov(b: Lifter) -> None:
     if isinstance(destination, Reg) and segments.is_special(destination):
         segments.move_to(b, destination)
     elif isinstance(b.source, Reg) and segments.is_special(b.source):
-        b.write(destination, b.zext(segments.move_from(b, b.source), _width(b)))
+        b.write(destination, b.zext(segments.move_from(b, b.source), b.destination_width))
     else:
         b.write(destination, b.read(b.source))
-
-
-def _width(b: Lifter) -> int:
-    destination = b.destination
-    assert isinstance(destination, Reg | Mem)
-    return destination.width
 
 
 @instruction("movnti")
@@ -37,12 +31,12 @@ def movnti(b: Lifter) -> None:
 
 @instruction("movzx")
 def movzx(b: Lifter) -> None:
-    b.write(b.destination, b.zext(b.read(b.source), _width(b)))
+    b.write(b.destination, b.zext(b.read(b.source), b.destination_width))
 
 
 @instruction("movsx", "movsxd")
 def movsx(b: Lifter) -> None:
-    b.write(b.destination, b.sext(b.read(b.source), _width(b)))
+    b.write(b.destination, b.sext(b.read(b.source), b.destination_width))
 
 
 @instruction("lea")
@@ -50,7 +44,7 @@ def lea(b: Lifter) -> None:
     """The effective address: no segment base, no access."""
     assert isinstance(b.source, Mem)
     address = b.zext(b.effective(b.source), 64)
-    b.write(b.destination, b.extract(address, _width(b) - 1, 0))
+    b.write(b.destination, b.extract(address, b.destination_width - 1, 0))
 
 
 @instruction("xchg")

@@ -191,18 +191,13 @@ def load_from_descriptor(b: Lifter) -> None:
 def store_selector(b: Lifter) -> None:
     """The selector of LDTR or TR, which are not modelled: any value, zero-extended."""
     _require_no_umip(b)
-    b.write(b.destination, b.zext(b.undef(16), _width(b)))
+    b.write(b.destination, b.zext(b.undef(16), b.destination_width))
 
 
 @instruction("smsw")
 def smsw(b: Lifter) -> None:
     _require_no_umip(b)
-    b.write(b.destination, b.extract(b.get("cr0"), _width(b) - 1, 0))
-
-
-def _width(b: Lifter) -> int:
-    """A memory destination is 16 bits wide whatever the operand size."""
-    return b.destination.width if isinstance(b.destination, Reg) else 16
+    b.write(b.destination, b.extract(b.get("cr0"), b.destination_width - 1, 0))
 
 
 def _require_no_umip(b: Lifter) -> None:
