@@ -20,23 +20,26 @@ def accepts(text: str, folder: Path) -> bool:
 def link(
     text: str, program: Program, folder: Path, externals: Mapping[str, int] | None = None
 ) -> tuple[dict[str, bytes], dict[str, int]]:
-    """The sections' bytes and the symbols' values when GNU ld puts the sections where ``program`` has them."""
+    """The sections' bytes and the symbols' values when GNU ld places the sections as ``program`` does."""
     done = _as(text, folder)
     assert done.returncode == 0, done.stderr
-    places = "".join(f'"{s.name}" {s.address:#x} : SUBALIGN(1) {{ KEEP(*("{s.name}")) }}\n' for s in program.sections)
+    places = "".join(
+        f'"{s.name}" {s.address:#x} : SUBALIGN(1) {{ KEEP(*("{s.name}")) }}\n' for s in program.sections
+    )
     script = folder / "script.ld"
     script.write_text(f"SECTIONS {{\n{places}/DISCARD/ : {{ *(.text .data .bss .note*) }}\n}}\n")
     defined = [f"--defsym={name}={value:#x}" for name, value in (externals or {}).items()]
-    _run(["ld", "-T", str(script), "-e", "0", "--no-warn-rwx-segments", *defined, "-o", "linked", "a.o"], folder)
+    options = ["-T", str(script), "-e", "0", "--no-warn-rwx-segments", *defined]
+    _run(["ld", *options, "-o", "linked", "a.o"], folder)
     contents = {}
     for section in program.sections:
+        flags = f"--set-section-flags={section.name}=alloc,load,contents"
         copied = folder / "section.bin"
         copied.unlink(missing_ok=True)
         _run(
-            ["objcopy", "-O", "binary", "-j", section.name, f"--set-section-flags={section.name}=alloc,load,contents",
-             "linked", "section.bin"],
+            ["objcopy", "-O", "binary", "-j", section.name, flags, "linked", "section.bin"],
             folder,
-        )  # fmt: skip
+        )
         contents[section.name] = copied.read_bytes()
     listing = _run(["nm", "linked"], folder).splitlines()
     symbols = {parts[2]: int(parts[0], 16) for parts in map(str.split, listing) if len(parts) == 3}

@@ -1,9 +1,10 @@
-"""What a `Program` carries besides bytes: places, texts, holes, diagnostics, per-CPU sections, several files."""
+"""What a `Program` carries besides bytes: places, texts, holes, diagnostics, sections, several files."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,17 @@ def test_the_sketch_of_2010(sketch: Program) -> None:
 
 
 def test_the_sketch_has_the_bytes_gnu_as_gives_it(sketch: Program, tmp_path: Path) -> None:
-    text = (ASM / "nested_nmi_2010.s").read_text().replace("__percpu_seg", "gs").replace("__KERNEL_CS", "0x10")
-    hole = text.replace("...\n", ".byte 0\n")
-    (tmp_path / "a.s").write_text(hole)
-    link = ["ld", "-Ttext", hex(TEXT_BASE), "-e", "0", "--defsym", "nmi_stack_nesting=0", "--defsym", "nmi_stack_ptr=8"]
+    text = (ASM / "nested_nmi_2010.s").read_text()
+    for old, new in (("__percpu_seg", "gs"), ("__KERNEL_CS", "0x10"), ("...\n", ".byte 0\n")):
+        text = text.replace(old, new)
+    (tmp_path / "a.s").write_text(text)
+    externals = ["--defsym", "nmi_stack_nesting=0", "--defsym", "nmi_stack_ptr=8"]
+    link = ["ld", "-Ttext", hex(TEXT_BASE), "-e", "0", *externals]
     for command in (
-        ["as", "-o", "a.o", "a.s"], [*link, "-o", "a", "a.o"], ["objcopy", "-O", "binary", "-j", ".text", "a", "a.bin"],
-    ):  # fmt: skip
+        ["as", "-o", "a.o", "a.s"],
+        [*link, "-o", "a", "a.o"],
+        ["objcopy", "-O", "binary", "-j", ".text", "a", "a.bin"],
+    ):
         subprocess.run(command, cwd=tmp_path, check=True)
     assert sketch.sections[0].data == (tmp_path / "a.bin").read_bytes()
 
@@ -63,7 +68,7 @@ def test_the_sketch_has_the_bytes_gnu_as_gives_it(sketch: Program, tmp_path: Pat
 def test_instructions_stand_one_after_the_other(sketch: Program) -> None:
     instructions = list(sketch)
     assert instructions[0].address == TEXT_BASE
-    assert all(a.next_address == b.address for a, b in zip(instructions, instructions[1:], strict=False))
+    assert all(a.next_address == b.address for a, b in pairwise(instructions))
     assert sketch.describe(instructions[1].address) == "nmi+0x9"
 
 
@@ -81,9 +86,7 @@ def test_instructions_stand_one_after_the_other(sketch: Program) -> None:
         ("#define M(r) pop %r\n M(rax)\n", {"name": "x.S", "root": ASM}, "M(rax)", 2, 8),
     ],
 )
-def test_text_and_columns(
-    text: str, options: dict[str, object], shown: str, column: int, end: int
-) -> None:
+def test_text_and_columns(text: str, options: dict[str, object], shown: str, column: int, end: int) -> None:
     instruction = only(text, **options)
     assert (instruction.text, instruction.span.column, instruction.span.end) == (shown, column, end)
 
@@ -123,7 +126,8 @@ def test_holes(text: str, holes: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("text", "told"), [
-    ("iret", "iretq"), ("lret", "lretq"), ("sysret", "sysretq"), ("iretq", None), ("iretl", None), ("lretq", None),
+    ("iret", "iretq"), ("lret", "lretq"), ("sysret", "sysretq"), ("iretq", None), ("iretl", None),
+    ("lretq", None),
 ])  # fmt: skip
 def test_narrow_returns_are_told(text: str, told: str | None) -> None:
     diagnostics = assemble_text(f"{text}\n").diagnostics
@@ -150,7 +154,8 @@ def test_sections_and_percpu() -> None:
 
 def test_symbol_attributes() -> None:
     program = assemble_text(
-        ".globl f\n.type f,@function\nf: nop\nret\n.size f,.-f\n.set k,5\n.set g,f+1\n", externals={"x": -8 % 2**64}
+        ".globl f\n.type f,@function\nf: nop\nret\n.size f,.-f\n.set k,5\n.set g,f+1\n",
+        externals={"x": -8 % 2**64},
     )
     f, k, g, x = (program.symbols[n] for n in ("f", "k", "g", "x"))
     assert (f.size, f.type, f.binding, f.section, f.defined_by_set) == (2, "func", "global", ".text", False)
@@ -179,7 +184,7 @@ def test_files_have_their_own_local_labels_and_macros(tmp_path: Path) -> None:
 
 
 def test_defines_reach_both_kinds_of_file(tmp_path: Path) -> None:
-    (tmp_path / "a.s").write_text("iret\nmovq %PER:x,%rax\n.ascii \"iret\" # iret\n")
+    (tmp_path / "a.s").write_text('iret\nmovq %PER:x,%rax\n.ascii "iret" # iret\n')
     (tmp_path / "b.S").write_text("#if N == 3\niret\n#endif\npush $N\n")
     program = assemble(
         [tmp_path / "a.s", tmp_path / "b.S"],
@@ -194,7 +199,7 @@ def test_defines_reach_both_kinds_of_file(tmp_path: Path) -> None:
 
 def test_includes(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "h.h").write_text("#ifndef H\n#define H 5\n#include \"deep.h\"\n#endif\n")
+    (tmp_path / "sub" / "h.h").write_text('#ifndef H\n#define H 5\n#include "deep.h"\n#endif\n')
     (tmp_path / "sub" / "deep.h").write_text(".macro five\npush $H\n.endm\n")
     (tmp_path / "a.S").write_text('#include "sub/h.h"\n#include "sub/h.h"\nfive\n.include "sub/tail.s"\n')
     (tmp_path / "sub" / "tail.s").write_text("tail: five\n")
@@ -223,7 +228,8 @@ CPP = (
     '#define Q "//" \n.ascii Q\nnop\n.ascii "/* x"\n.ascii "a//b" // c\n',
     "# don't\nnop\n# just a comment\n#!x\n#\n.byte 'a\n#define a 3\n.byte 'a'\n.byte a\n",
     ".macro m a\n.byte \\a\n.endm\n#define V 4\nm V\nm V+1\nnop\n#undef V\nV=6\nm V\n",
-    "#define M(x) #x\n.ascii M(1+1)\n.ascii M(\"q\\n\")\n#define N(x) .byte x##1, x\n#define ab 4\n#define ab1 5\nN(ab)\nnop\n",
+    "#define M(x) #x\n.ascii M(1+1)\n.ascii M(\"q\\n\")\nnop\n",
+    "#define N(x) .byte x##1, x\n#define ab 4\n#define ab1 5\nN(ab)\nnop\n",
     "#define A B\n#define B A\nA=1\n.byte A\nnop\n#define OBJ (1)\n.byte OBJ\n",
     "#define D(x) D2(x, x)\n#define D2(x,y) .byte x,y\n#define D3 9\nD(D3)\nnop\n",
 )  # fmt: skip

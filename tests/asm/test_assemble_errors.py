@@ -1,4 +1,4 @@
-"""Bad text: one error with the place, and a hint that helps; and nothing that a text can do to the machine."""
+"""Bad text: one error with the place and a hint that helps; and bounds on what a text can cost."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from verifier.asm.budget import FILE_BYTES, Budget
-from verifier.asm.cpp import predefine
 from verifier.asm.cpp_macros import CppMacros
 from verifier.asm.data import move_to
 from verifier.asm.directives import DIRECTIVES, assign
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 _LABEL = re.compile(r"(?:(\d+)|([A-Za-z_.$][\w.$]*))\s*:(?!:)\s*", re.ASCII)
 _ASSIGNMENT = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!=)\s*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _MNEMONICS = mnemonics()
 _NONE: Mapping[str, str | int] = MappingProxyType({})
 _NO_EXTERNALS: Mapping[str, int] = MappingProxyType({})
@@ -45,8 +45,8 @@ def assemble(
 ) -> Program:
     """The files, one after another, as one program; ``.S`` files are preprocessed.
 
-    Nothing outside the folder ``root`` is opened. ``defines`` replace identifiers in all files; ``externals`` are
-    absolute symbols used where the text defines none. Raises `AsmError` for whatever is wrong with the text.
+    Nothing outside the folder ``root`` is opened. ``defines`` replace identifiers in all files; ``externals``
+    are absolute symbols used where the text defines none. Raises `AsmError` for whatever is wrong.
     """
     reader = Reader(root)
     run = _Run(reader, defines)
@@ -66,7 +66,7 @@ def assemble_text(
     externals: Mapping[str, int] = _NO_EXTERNALS,
     text_base: int = TEXT_BASE,
 ) -> Program:
-    """Like `assemble` for a text at hand, preprocessed if ``name`` ends in ``.S``; without ``root`` no includes."""
+    """Like `assemble` for a text at hand; without ``root`` nothing is included, and ``.S`` needs a root."""
     if len(text) > FILE_BYTES:
         raise AsmError(f"{name} is larger than {FILE_BYTES >> 20} MB")
     check_text(text, name)
@@ -81,26 +81,18 @@ class _Run:
     def __init__(self, reader: Reader | None, defines: Mapping[str, str | int]) -> None:
         self._budget = Budget()
         self._reader = reader
-        self._defines = defines
+        self._defines = _macros(defines, self._budget)
         self.assembly = Assembly(self._budget)
         self._pending: Pending | None = None
 
     def read(self, source: SourceFile, preprocess: bool) -> None:
         """One file: its macros, conditionals and local labels end with it."""
         self.assembly.begin_file()
-        stream = Input(self.assembly, self._reader, self._macros(preprocess), source, preprocess)
+        stream = Input(self.assembly, self._reader, self._defines, source, preprocess)
         for statement in stream:
             self._statement(statement, stream)
         self._no_pending()
         self.assembly.symbols.end_file()
-
-    def _macros(self, preprocess: bool) -> CppMacros:
-        macros = CppMacros(self._budget)
-        if preprocess:
-            predefine(macros)
-        for name, value in self._defines.items():
-            macros.define_text(name, str(value))
-        return macros
 
     def _statement(self, statement: Statement, stream: Input) -> None:
         line = statement.line
@@ -160,3 +152,12 @@ class _Run:
         if self._pending:
             statement = self._pending.statement
             raise statement.line.error(f"'{statement.text}' is a prefix, but no instruction follows")
+
+
+def _macros(defines: Mapping[str, str | int], budget: Budget) -> CppMacros:
+    macros = CppMacros(budget)
+    for name, value in defines.items():
+        if not _IDENTIFIER.fullmatch(name):
+            raise AsmError(f"'{name}' cannot be defined", None, "a name has letters, digits and '_'")
+        macros.define_text(name, str(value))
+    return macros

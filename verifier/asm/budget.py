@@ -57,7 +57,7 @@ class Budget:
         """What one step of a preprocessor macro's expansion produced."""
         self.macro_characters -= characters + 1
         if self.macro_characters < 0:
-            raise line.error(f"preprocessor macros expand to more than {MACRO_CHARACTERS:,} characters", _BOMB)
+            raise line.error(f"macros expand to more than {MACRO_CHARACTERS:,} characters", _BOMB)
 
     def emit(self, count: int, span: Span) -> None:
         """``count`` more bytes in some section."""

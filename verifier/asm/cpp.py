@@ -58,7 +58,8 @@ class _Group:
 def predefine(macros: CppMacros) -> None:
     """The macros that a compiler driver defines for x86-64 assembly."""
     for name, text in _PREDEFINED.items():
-        macros.define_text(name, text)
+        if name not in macros:
+            macros.define_text(name, text)
 
 
 class Preprocessor:

@@ -72,6 +72,11 @@ class CppMacros:
         self._budget = budget
         self._hidden: dict[tuple[frozenset[str], str], frozenset[str]] = {}
 
+    def copy(self) -> CppMacros:
+        other = CppMacros(self._budget)
+        other._macros = dict(self._macros)
+        return other
+
     def __contains__(self, name: str) -> bool:
         return name in self._macros
 
@@ -129,7 +134,7 @@ class CppMacros:
         return done
 
     def _hide(self, hidden: frozenset[str], name: str) -> frozenset[str]:
-        """``hidden`` and ``name``, the same object every time: deep expansions would fill memory with copies."""
+        """``hidden`` and ``name``, the same object every time: copies would fill memory."""
         key = (hidden, name)
         if key not in self._hidden:
             self._hidden[key] = hidden | {name}

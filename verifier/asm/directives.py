@@ -145,7 +145,7 @@ def _warning(assembly: Assembly, statement: Statement, arguments: Line) -> None:
 
 
 def _nothing(_assembly: Assembly, _statement: Statement, _arguments: Line) -> None:
-    """For what changes neither bytes nor addresses: debug information, unwinding, listing, the mode we are in."""
+    """For what changes neither bytes nor addresses: debug information, unwinding, listings."""
 
 
 def _refuse(reason: str, _assembly: Assembly, statement: Statement, _arguments: Line) -> None:
@@ -154,12 +154,13 @@ def _refuse(reason: str, _assembly: Assembly, statement: Statement, _arguments: 
 
 _WITHOUT_EFFECT = (
     ".file", ".loc", ".ident", ".code64", ".att_syntax", ".att_mnemonic", ".line", ".ln", ".list", ".nolist",
-    ".title", ".sbttl", ".psize", ".eject", ".lflags", ".version", ".arch", ".addrsig", ".addrsig_sym", ".print",
+    ".title", ".sbttl", ".psize", ".eject", ".lflags", ".version", ".arch", ".addrsig", ".addrsig_sym",
+    ".print",
     *(f".cfi_{name}" for name in (
         "startproc", "endproc", "sections", "personality", "lsda", "def_cfa", "def_cfa_register",
         "def_cfa_offset", "adjust_cfa_offset", "offset", "rel_offset", "register", "restore", "undefined",
-        "same_value", "remember_state", "restore_state", "return_column", "signal_frame", "window_save", "escape",
-        "val_encoded_addr", "label", "val_offset",
+        "same_value", "remember_state", "restore_state", "return_column", "signal_frame", "window_save",
+        "escape",        "val_encoded_addr", "label", "val_offset",
     )),
 )  # fmt: skip
 

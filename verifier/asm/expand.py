@@ -10,7 +10,7 @@ from verifier.asm import macros
 from verifier.asm.budget import DEPTH
 from verifier.asm.conditionals import NAMES as CONDITIONALS
 from verifier.asm.conditionals import Conditionals
-from verifier.asm.cpp import Preprocessor
+from verifier.asm.cpp import Preprocessor, predefine
 from verifier.asm.expression import parse
 from verifier.asm.lines import physical
 from verifier.asm.scrub import AS_COMMENTS, statements, with_numbers, without_comments
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LABELS = re.compile(r"(?:[\w.$\\@()]+\s*:\s*)*", re.ASCII)
 _PARAMETER = re.compile(r"([\w.$]+)\s*,?\s*", re.ASCII)
-_WORD = re.compile(r"[^\s(\"$%,=]+")
+_WORD = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -49,18 +49,23 @@ def word_of(text: str) -> str:
 
 
 class Input:
-    """Iterates over the statements of one file that are to be assembled; control directives come back to `control`."""
+    """The live statements of one file; macro calls and control directives come back to `control`."""
 
     def __init__(
-        self, assembly: Assembly, reader: Reader | None, cpp: CppMacros, source: SourceFile, preprocess: bool
+        self,
+        assembly: Assembly,
+        reader: Reader | None,
+        defines: CppMacros,
+        source: SourceFile,
+        preprocess: bool,
     ) -> None:
         self._assembly = assembly
         self._reader = reader
-        self._cpp = cpp
+        self._defines = defines
         self.conditionals = Conditionals(assembly)
         self._macros: dict[str, macros.Macro] = {}
         self._count = 0
-        lines = self._preprocessed(source) if preprocess else self._plain(source)
+        lines = self._preprocessed(source, defines.copy()) if preprocess else self._plain(source)
         self._frames = [_Frame(self._statements(lines), 0, False, source.path)]
         self._controls: dict[str, Callable[[Statement, Line], None]] = {
             ".macro": self._define,
@@ -102,18 +107,18 @@ class Input:
 
     # --- where lines come from ---
 
-    def _preprocessed(self, source: SourceFile) -> Iterator[Line]:
+    def _preprocessed(self, source: SourceFile, macros: CppMacros) -> Iterator[Line]:
+        """Includes by ``.include`` are not preprocessed: only ``#include`` sees the macros of the file."""
         if self._reader is None:
             raise AsmError("this text has no folder to include from")
-        preprocessor = Preprocessor(
-            self._reader, self._cpp, self._assembly.budget, self._assembly.diagnostics
-        )
+        predefine(macros)
+        preprocessor = Preprocessor(self._reader, macros, self._assembly.budget, self._assembly.diagnostics)
         return without_comments(preprocessor.lines(source), AS_COMMENTS)
 
     def _plain(self, source: SourceFile) -> Iterator[Line]:
         for line in without_comments(physical(source), AS_COMMENTS):
             self._assembly.budget.line(line)
-            yield self._cpp.expand_line(line)
+            yield self._defines.expand_line(line)
 
     def _statements(self, lines: Iterable[Line]) -> Iterator[Statement]:
         for line in lines:

@@ -1,6 +1,7 @@
 """Expressions over symbols, with the operators and the precedence of GNU as (its manual, "Infix Operators").
 
-Values are 64-bit two's complement, kept as signed integers. Comparisons give -1 or 0, ``&&`` and ``||`` 1 or 0.
+Values are 64-bit two's complement, kept as signed integers. Comparisons give -1 or 0, ``&&`` and ``||``
+give 1 or 0.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ def _hint(text: str) -> str | None:
     return None
 
 
-# --- values ---------------------------------------------------------------------------------------------------
+# --- values ---
 
 
 class Unknown(Exception):
@@ -222,7 +223,7 @@ class Unknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """``base`` is what the number is relative to (a section, while reading: a fixed stretch of one), None: nothing."""
+    """``base``: what the number is relative to (a section, or a fixed stretch of one), or None."""
 
     number: int
     base: object = None
@@ -232,9 +233,10 @@ class Value:
 class Evaluator:
     """How values are found: of places, of symbols; and what happens where operands do not fit together.
 
-    ``lookup`` gives a symbol's value or the expression it is defined by. ``mismatch`` is called for an operation
-    over relative values that has no meaning; it returns the exception. ``pc_base``: the base that a difference may
-    subtract although the other operand has another one (PC-relative). Not to be kept: it remembers symbols.
+    ``lookup`` gives a symbol's value or the expression it is defined by. ``mismatch`` is called for an
+    operation over relative values that has no meaning; it returns the exception. ``pc_base``: the base that
+    a difference may subtract although the other operand has another one (PC-relative). Not to be kept: it
+    remembers symbols.
     """
 
     locate: Callable[[Place], Value]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class SourceFile:
     """A text with a name to show; positions in it are character offsets.
 
-    ``path`` is the resolved path (None for text that came from no file); ``origin`` the include that opened it.
+    ``path`` is the resolved path (None for text from no file); ``origin`` the include that opened it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Reader:
         self.names: list[str] = []
 
     def open(self, path: Path, span: Span | None = None) -> SourceFile:
-        """The text of ``path``; `AsmError` at ``span`` if it is outside the root, missing, binary or too large."""
+        """The text of ``path``; `AsmError` at ``span`` if outside the root, missing, binary or too large."""
         try:
             resolved = path.resolve()
             inside = resolved.is_relative_to(self.root)

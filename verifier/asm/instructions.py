@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[A-Za-z][\w.]*", re.ASCII)
 PREFIXES = frozenset(
-    ("lock", "rep", "repe", "repz", "repne", "repnz", "notrack", "bnd", "xacquire", "xrelease", "data16", "addr32",
-     "rex64", "rex.w", "cs", "ds", "es", "fs", "gs", "ss")
+    ("lock", "rep", "repe", "repz", "repne", "repnz", "notrack", "bnd", "xacquire", "xrelease", "data16",
+     "addr32", "rex64", "rex.w", "cs", "ds", "es", "fs", "gs", "ss")
 )  # fmt: skip
 #: Mnemonics that GNU as reads as 32-bit returns although the code around is 64-bit.
 _NARROW_RETURNS = {"iret": "iretq", "lret": "lretq", "sysret": "sysretq"}

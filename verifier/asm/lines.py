@@ -88,7 +88,7 @@ def joined(parts: Sequence[Line], origin: Span | None = None) -> Line:
 
 
 def rewritten(line: Line, changes: Sequence[tuple[int, int, str]], origin: Span | None = None) -> Line:
-    """The line with each ``[start:stop]`` replaced, in order; what replaces keeps the place of what it replaces."""
+    """The line with each ``[start:stop]`` replaced, in order; new text has the place of the old."""
     texts: list[str] = []
     offsets: list[int] = []
     at = 0

@@ -102,7 +102,7 @@ class Linker:
         at = self._text_base
         percpu = 0
         for section in self._sections:
-            if section.executable and section.allocated:
+            if section.executable:
                 section.address = at = _up(at, max(section.alignment, _CODE_ALIGNMENT))
                 at += section.size
         at = _up(at, _LARGE_PAGE)

@@ -83,7 +83,7 @@ def _parameter(line: Line, at: int) -> tuple[Parameter, int]:
 
 
 def _argument(text: str, at: int) -> tuple[str, int]:
-    """One argument from ``at``: a string without its quotes, or text up to a blank or a comma outside brackets."""
+    """One argument from ``at``: a string without its quotes, or text up to a comma or an outer blank."""
     if text[at : at + 1] == '"':
         return _string(text, at)
     start, open_brackets = at, 0
@@ -222,7 +222,7 @@ def characters(line: Line) -> list[str]:
 
 
 def nested_lines(body: Sequence[Statement], times: Callable[[Statement], int]) -> int:
-    """A lower bound of the lines that a body gives once; ``times`` tells how often a nested repeat runs its own."""
+    """About how many lines a body gives once; ``times`` tells how often a nested repeat runs."""
     stack: list[list[int]] = [[1, 0]]
     for statement in body:
         word = statement.line.text.split(None, 1)[0].lower()

@@ -1,4 +1,4 @@
-"""Operands in AT&T syntax: registers, ``$`` immediates, ``segment:disp(base,index,scale)``, ``*`` for indirect."""
+"""Operands in AT&T syntax: registers, ``$`` immediates, ``segment:disp(base,index,scale)``, ``*``."""
 
 from __future__ import annotations
 

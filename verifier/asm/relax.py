@@ -1,7 +1,8 @@
 """Sizes: jumps short or near, alignment, ``.org`` and computed ``.skip``, to a fixpoint, as GNU as finds it.
 
-GNU as sweeps a section again and again; in a sweep, a target that still lies ahead is assumed to move by as much as
-everything before it did (``relax_segment`` in its write.c). Jumps only grow. The result depends on this order.
+GNU as sweeps a section again and again; in a sweep, a target that still lies ahead is assumed to move by as
+much as everything before it did (``relax_segment`` in its write.c). Jumps only grow. The result depends on
+this order.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Relaxation:
         return short if -128 <= target - (item.offset + short) <= 127 else near[0]
 
     def _region(self, place: Place, index: int) -> int:
-        """How many alignments and ``.org`` stand before an item: they may swallow what stretches before them."""
+        """How many alignments and ``.org`` stand before an item: they may swallow a stretch."""
         counts = self._regions.get(id(place.section))
         if counts is None:
             barriers = (isinstance(item, Pad | Org) for item in place.section.items)

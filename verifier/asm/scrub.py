@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from verifier.source import Span
 
 _STRING = r'"(?:\\.|[^"\\])*"?'
-#: What the C preprocessor looks at: ``#`` within a line is none of its business, a lone ``'`` takes the whole rest.
+#: What the C preprocessor looks at: ``#`` within a line means nothing to it, a lone ``'`` takes the rest.
 CPP_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^'\\])*'?|//|/\*")
 #: What GNU as looks at, character constants apart.
 AS_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^\\])|\#|//|/\*")

@@ -81,8 +81,8 @@ class Fill(Item):
 class Place:
     """Before item ``index`` of a section.
 
-    Two places with the same ``epoch`` have only items of known size between them: their distance is the difference
-    of ``fixed``, whatever relaxation does.
+    Two places with the same ``epoch`` have only items of known size between them: their distance is the
+    difference of ``fixed``, whatever relaxation does.
     """
 
     section: SectionBuilder
@@ -144,7 +144,7 @@ _FLAGS = frozenset("awxdeoGlMSTR?")
 
 
 def new_section(name: str, flags: str | None, kind: str | None, span: Span | None) -> SectionBuilder:
-    """A section with the flags and type written, or with those its name implies; `AsmError` for unknown flags."""
+    """A section with the flags and type written, or those its name implies; `AsmError` for unknown ones."""
     if flags is None:
         flags = next((f for n, f in reversed(_KNOWN) if name == n or name.startswith(n + ".")), "")
     if unknown := set(flags) - _FLAGS:
@@ -152,4 +152,4 @@ def new_section(name: str, flags: str | None, kind: str | None, span: Span | Non
             f"unknown section flag '{min(unknown)}'", span, "a: allocated, w: writable, x: executable"
         )
     nobits = kind == "nobits" or (kind is None and (name == ".bss" or name.startswith(".bss.")))
-    return SectionBuilder(name, "x" in flags, "w" in flags, "a" in flags, nobits)
+    return SectionBuilder(name, {"a", "x"} <= set(flags), "w" in flags, "a" in flags, nobits)

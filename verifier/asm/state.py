@@ -1,4 +1,4 @@
-"""What an assembly has read so far: sections, symbols, the current place. Directives and instructions change it."""
+"""What an assembly has read so far: sections, symbols, the current place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols while the text is read: named ones, local to a file where they begin with ``.L``, and numeric labels."""
+"""Symbols while the text is read: named ones, those of one file (``.L…``), and numeric labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class SymbolEntry:
-    """A symbol. ``definition`` is the first one, which forward references mean; ``current`` the last ``.set``."""
+    """``definition`` is the first one, which forward references mean; ``current`` the last ``.set``."""
 
     name: str
     file: int

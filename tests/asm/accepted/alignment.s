@@ -1,0 +1,11 @@
+nop
+.p2align 5
+a: nop
+.p2align 4,,3
+b: ret
+.balign 8
+c: .skip 3
+.p2align 4
+d: nop
+.balign 16,0xcc
+e: ret

@@ -1,0 +1,6 @@
+nop # a; ret
+/* ret
+ret */ nop; nop /* x */ ; nop
+  # '
+.ascii "#;/*"
+nop

@@ -1,0 +1,31 @@
+nop
+.data
+.byte 1,2
+.word 3
+.value 4
+.short 5
+.hword 6
+.2byte 7
+.long 8
+.int 9
+.4byte 10
+.quad 11
+.8byte 12
+.ascii "a\n\t\"\\\101\x41","b"
+.asciz "c","d"
+.string "e"
+.fill 3
+.fill 2,4,7
+.fill 1,8,-1
+.zero 5
+.skip 3,1
+.space 2
+.balign 16
+.byte 1
+.p2align 3
+.byte 2
+.align 8
+.byte 1
+.balign 8,7
+.org 200
+.byte 9

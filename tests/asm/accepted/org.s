@@ -1,0 +1,5 @@
+nop
+.org 16
+a: ret
+.org a+20
+b: ret
