@@ -1,0 +1,206 @@
+"""The command line: what can be asked, and how it is explained."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING, NoReturn
+
+from verifier.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ABOUT = """\
+Proves or refutes properties of x86-64 interrupt-entry assembly under every interleaving of events (NMIs,
+interrupts, faults) at every instruction boundary.
+"""
+_CODES = """\
+exit codes:
+  prove     0 all proved   1 some refuted   3 some unknown   4 some vacuous
+  refute    0 refuted      1 proved         3 unknown        4 vacuous
+  check     0 every verdict is as expected   1 some is not
+  always    2 the command line, a specification or an assembly text is wrong
+            70 internal error   130 interrupted
+  Of several, the first in this order wins: 70, 2, 1, 3, 4, 0.
+"""
+_EXAMPLES = """\
+examples:
+  verifier check specs/                              every verdict against the specification's 'expect:'
+  verifier prove specs/nested_nmi_2010.yaml          all its properties, for any number of events
+  verifier prove SPEC -p frame-intact --bound nmi=2,page_fault=1
+  verifier refute SPEC -p frame-intact               show the run that breaks a property
+  verifier lift asm/nested_nmi_2010.s -D __percpu_seg=gs -D __KERNEL_CS=0x10
+"""
+_VALUE = re.compile(r"([A-Za-z_.$][A-Za-z0-9_.$]*)=(.*)", re.DOTALL)
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, None, f"'{self.prog} --help' explains the command line")
+
+
+def parse(argv: Sequence[str], version: str) -> argparse.Namespace:
+    """Raises UsageError; ends the process for ``--help`` and ``--version`` alone."""
+    parser = _main(version)
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.error("no command")
+    return arguments
+
+
+def _main(version: str) -> Parser:
+    parser = Parser(
+        prog="verifier",
+        description=_ABOUT,
+        epilog=f"{_EXAMPLES}\n{_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    shared, searching = _shared(), _searching()
+    _add_prove(commands, [shared, searching])
+    _add_refute(commands, [shared, searching])
+    _add_check(commands, [shared, searching])
+    _add_lift(commands, [shared])
+    _command(commands, "schema", "print the JSON Schema of specifications, for editors", [shared])
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    about: str,
+    parents: list[Parser],
+    epilog: str = "",
+) -> Parser:
+    return commands.add_parser(
+        name,
+        help=about,
+        description=about,
+        parents=parents,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _shared() -> Parser:
+    options = Parser(add_help=False)
+    options.add_argument("-q", "--quiet", action="store_true", help="one line a verdict, and no progress")
+    options.add_argument("-v", "--verbose", action="store_true", help="say more")
+    options.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="auto obeys NO_COLOR (default)"
+    )
+    return options
+
+
+def _searching() -> Parser:
+    options = Parser(add_help=False)
+    options.add_argument("--json", action="store_true", help="one JSON document on stdout instead of text")
+    options.add_argument(
+        "--max-states", type=_positive, metavar="N", help="give up ('unknown') after N states of a search"
+    )
+    return options
+
+
+def _add_prove(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    parser = _command(commands, "prove", "judge the properties of a specification", parents, _CODES)
+    parser.add_argument("spec", metavar="SPEC", help="a YAML specification")
+    parser.add_argument(
+        "-p", "--property", action="append", metavar="NAME", help="only this property (can be repeated)"
+    )
+    _add_bound(parser)
+
+
+def _add_refute(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    parser = _command(commands, "refute", "show the run that breaks a property", parents, _CODES)
+    parser.add_argument("spec", metavar="SPEC", help="a YAML specification")
+    parser.add_argument(
+        "-p", "--property", action="append", metavar="NAME", required=True, help="the property to refute"
+    )
+    _add_bound(parser)
+
+
+def _add_bound(parser: Parser) -> None:
+    parser.add_argument(
+        "--bound",
+        type=_bound,
+        metavar="EVENT=N,...",
+        help="every run with at most N of each event, path by path, instead of any number",
+    )
+
+
+def _add_check(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    about = "compare every verdict with what the specification expects"
+    parser = _command(commands, "check", about, parents, _CODES)
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="specifications, or folders of *.yaml")
+    parser.add_argument(
+        "-j", "--jobs", type=_positive, default=1, metavar="N", help="judge N specifications at a time"
+    )
+
+
+def _add_lift(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    parser = _command(commands, "lift", "print the SSA form of an assembly text", parents)
+    parser.add_argument("asm", metavar="ASM", nargs="+", help="assembly texts, in order")
+    parser.add_argument(
+        "-D", dest="define", action="append", default=[], metavar="NAME=VALUE", help="a definition"
+    )
+    parser.add_argument(
+        "--entry", action="append", metavar="LABEL", help="where control comes in (default: global labels)"
+    )
+    parser.add_argument(
+        "--extern", action="append", default=[], metavar="NAME=ADDRESS", help="a symbol defined elsewhere"
+    )
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no positive number")
+    return int(text)
+
+
+def _bound(text: str) -> dict[str, int]:
+    """``nmi=2,irq=1`` as a mapping."""
+    bound: dict[str, int] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\w+)\s*=\s*([0-9]{1,6})\s*", part)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"'{part}' is not EVENT=NUMBER, as in nmi=2,irq=1")
+        if match[1] in bound:
+            raise argparse.ArgumentTypeError(f"'{match[1]}' is given twice")
+        bound[match[1]] = int(match[2])
+    return bound
+
+
+def definitions(items: Sequence[str]) -> dict[str, str | int]:
+    """``-D`` options: NAME=VALUE, or NAME alone for an empty definition; numbers as such."""
+    found: dict[str, str | int] = {}
+    for item in items:
+        match = _VALUE.fullmatch(item if "=" in item else f"{item}=")
+        if match is None:
+            raise UsageError(f"-D {item}: not NAME=VALUE")
+        found[match[1]] = _number(match[2]) if _is_number(match[2]) else match[2]
+    return found
+
+
+def addresses(items: Sequence[str]) -> dict[str, int]:
+    """``--extern`` options."""
+    found = {}
+    for item in items:
+        match = _VALUE.fullmatch(item)
+        if match is None or not _is_number(match[2]):
+            raise UsageError(f"--extern {item}: not NAME=ADDRESS")
+        found[match[1]] = _number(match[2])
+    return found
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"0x[0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,18}", text) is not None
+
+
+def _number(text: str) -> int:
+    return int(text, 0)

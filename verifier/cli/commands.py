@@ -1,0 +1,100 @@
+"""``prove``, ``refute``, ``lift`` and ``schema``: each takes its arguments and returns an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verifier.api import load
+from verifier.asm import assemble
+from verifier.cli import codes
+from verifier.cli.arguments import addresses, definitions
+from verifier.cli.terminal import Progress
+from verifier.errors import UsageError, nearest
+from verifier.ir import render_program
+from verifier.lift import lift as lift_instruction
+from verifier.report.diagnostics import diagnostic_text
+from verifier.report.document import document, result_entry
+from verifier.report.verdict import assumptions_text
+from verifier.spec import project_root
+from verifier.spec import schema as spec_schema
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+    from verifier.api import Outcome
+    from verifier.asm import Program
+    from verifier.cli.terminal import Terminal
+    from verifier.spec.model import Verdict
+
+    Tool = Mapping[str, str]
+
+
+def prove(arguments: Namespace, terminal: Terminal, tool: Tool) -> int:
+    return _judge(arguments, terminal, tool, codes.PROVE)
+
+
+def refute(arguments: Namespace, terminal: Terminal, tool: Tool) -> int:
+    return _judge(arguments, terminal, tool, codes.REFUTE)
+
+
+def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[Verdict, int]) -> int:
+    spec = load(arguments.spec)
+    text = not arguments.json and not arguments.quiet
+    if text:
+        for diagnostic in spec.model.machine.program.diagnostics:
+            terminal.complain(diagnostic_text(diagnostic))
+    outcomes: list[Outcome] = []
+    with Progress(arguments.spec, arguments.quiet) as progress:
+        found = spec.outcomes(
+            arguments.property, arguments.bound, states=arguments.max_states, progress=progress
+        )
+        for outcome in found:
+            progress.pause()
+            if text and not outcomes:
+                terminal.say(f"{assumptions_text(spec.model)}\n")
+            outcomes.append(outcome)
+            if not arguments.json:
+                terminal.say(_shown(outcome, arguments.quiet))
+    if arguments.json:
+        order = [p.name for p in spec.properties]
+        outcomes.sort(key=lambda o: order.index(o.name))
+        results = [result_entry(o.result, o.trace) for o in outcomes]
+        terminal.say(json.dumps(document(tool, results), indent=1))
+    return codes.worst(code[o.verdict] for o in outcomes)
+
+
+def _shown(outcome: Outcome, quiet: bool) -> str:
+    return f"{outcome.name}: {outcome.verdict}" if quiet else f"{outcome.text}\n"
+
+
+def lift(arguments: Namespace, terminal: Terminal, _tool: Tool) -> int:
+    files = [Path(name) for name in arguments.asm]
+    root = project_root(files[0])
+    program = assemble(
+        files, root=root, defines=definitions(arguments.define), externals=addresses(arguments.extern)
+    )
+    for diagnostic in program.diagnostics:
+        terminal.complain(diagnostic_text(diagnostic))
+    blocks = {i.address: lift_instruction(i) for i in program}
+    terminal.say(render_program(blocks, program, _entries(program, arguments.entry)).rstrip("\n"))
+    return codes.OK
+
+
+def _entries(program: Program, labels: list[str] | None) -> list[int]:
+    """The given labels; else every global one; else the first instruction of the text."""
+    at = {s.name: s.value for s in program.symbols.values() if s.value in program.instructions}
+    for label in labels or ():
+        if label not in at:
+            raise UsageError(f"--entry {label}: no instruction stands there", None, nearest(label, at))
+    if labels:
+        return [at[label] for label in labels]
+    shared = [at[s.name] for s in program.symbols.values() if s.binding == "global" and s.name in at]
+    return shared or sorted(program.instructions)[:1]
+
+
+def schema(_arguments: Namespace, terminal: Terminal, _tool: Tool) -> int:
+    terminal.say(json.dumps(spec_schema(), indent=2))
+    return codes.OK

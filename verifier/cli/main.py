@@ -1,0 +1,100 @@
+"""Runs one command and turns everything that can go wrong into a message and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+from verifier import __version__
+from verifier.cli import codes
+from verifier.cli.arguments import parse
+from verifier.cli.terminal import Terminal
+from verifier.errors import VerifierError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+_PLEASE = "Please report this, with the specification and the assembly text: it is a fault of the verifier."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of one call (see ``docs/using.md``). Nothing is raised."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        code = _guarded(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nverifier: interrupted\n")
+        code = codes.INTERRUPTED
+    except BrokenPipeError:
+        # Nothing more can be said; without this Python complains of it while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = codes.BROKEN_PIPE
+    return code
+
+
+def tool() -> dict[str, str]:
+    """Name and versions, as reports show them."""
+    return {
+        "name": "verifier",
+        "version": __version__,
+        "z3": _installed("z3-solver"),
+        "python": platform.python_version(),
+    }
+
+
+def _installed(package: str) -> str:
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _guarded(words: list[str]) -> int:
+    arguments: Namespace | None = None
+    try:
+        arguments = parse(words, "{name} {version} (z3 {z3}, Python {python})".format(**tool()))
+        return _run(arguments)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except VerifierError as error:
+        _failed(arguments, words, error, error.render())
+        return codes.USAGE
+    except (MemoryError, RecursionError) as error:
+        what = "memory" if isinstance(error, MemoryError) else "Python's stack"
+        _failed(arguments, words, error, f"unknown: ran out of {what}; no verdict was reached")
+        return codes.UNKNOWN
+    except Exception as error:  # whatever else gets here is our fault, and a user is to see no traceback
+        if "-v" in words or "--verbose" in words:
+            traceback.print_exc()
+        _failed(arguments, words, error, f"internal error: {_named(error)}\n{_PLEASE}")
+        return codes.INTERNAL
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _run(arguments: Namespace) -> int:
+    # imported here, so that --help and --version do not wait for z3
+    from verifier.cli.check import check
+    from verifier.cli.commands import lift, prove, refute, schema
+
+    command = {"prove": prove, "refute": refute, "check": check, "lift": lift, "schema": schema}
+    return command[arguments.command](arguments, Terminal(arguments.color), tool())
+
+
+def _failed(arguments: Namespace | None, words: list[str], error: Exception, message: str) -> None:
+    as_json = "--json" in words if arguments is None else getattr(arguments, "json", False)
+    if as_json:
+        from verifier.report.document import error_document
+
+        Terminal("never").say(json.dumps(error_document(tool(), error), indent=1))
+    Terminal("auto" if arguments is None else arguments.color).complain(message)
