@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from verifier.asm.lines import Line
     from verifier.asm.state import Assembly
 
+SYMBOL = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _COMPARED: dict[str, Callable[[int], bool]] = {
     "if": lambda v: v != 0,
     "ifne": lambda v: v != 0,
@@ -77,6 +79,8 @@ class Conditionals:
         if len(self._open) <= floor:
             raise line.error(f"{name} without .if")
         branch = self._open[-1]
+        if word != "elseif" and arguments.text:
+            raise arguments.error(f"text after {name}")
         if word == "endif":
             self._open.pop()
             return
@@ -101,7 +105,7 @@ class Conditionals:
         if word in ("ifb", "ifnb"):
             return (not arguments.text) == (word == "ifb")
         if word in ("ifdef", "ifndef", "ifnotdef"):
-            if not arguments.text:
+            if not SYMBOL.fullmatch(arguments.text):
                 raise line.error(f".{word} needs a name")
             defined = self._assembly.symbols.entry_or_none(arguments.text) is not None
             return defined == (word == "ifdef")

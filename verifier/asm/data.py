@@ -70,7 +70,9 @@ def _byte(value: int) -> str:
     return chr(0xDC00 + (value & 0xFF)) if value & 0x80 else chr(value & 0x7F)
 
 
-def _strings(end: bytes, assembly: Assembly, _statement: Statement, arguments: Line) -> None:
+def _strings(end: bytes, assembly: Assembly, statement: Statement, arguments: Line) -> None:
+    if not arguments.text:
+        raise statement.line.error("a string is missing")
     for part in split(arguments):
         data = decode_string(part) + end
         assembly.emit(Bytes(part.span(), len(data), data=data))
@@ -111,15 +113,18 @@ def _align(power: bool, assembly: Assembly, statement: Statement, arguments: Lin
         raise parts[0].error("the alignment is not a power of two")
     if alignment > LARGEST_ALIGNMENT:
         raise parts[0].error(f"an alignment above {LARGEST_ALIGNMENT:#x} is not supported")
-    fill = number(assembly, parts[1], -128, 255) & 0xFF if len(parts) > 1 and parts[1].text else 0
-    limit = number(assembly, parts[2], 0, 1 << 40) if len(parts) > 2 and parts[2].text else 0
     section = assembly.current
+    fill = None if section.executable else 0
+    if len(parts) > 1 and parts[1].text:
+        byte = number(assembly, parts[1], -128, 255) & 0xFF
+        fill = None if section.executable and byte == _NOP else byte
+    limit = number(assembly, parts[2], 0, 1 << 40) if len(parts) > 2 and parts[2].text else 0
     section.alignment = max(section.alignment, alignment)
     pad = Pad(
         statement.span,
         alignment=alignment,
         limit=limit or alignment,
-        fill=None if section.executable and fill in (0, _NOP) else fill,
+        fill=fill,
     )
     assembly.emit(pad, variable=True)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _SECTION_NAME = re.compile(r'"([^"\\]+)"|([^\s,"]+)')
+_SECTION_TYPES = ("progbits", "nobits", "note", "init_array", "fini_array", "preinit_array", "unwind")
 _TYPE = re.compile(r'([\w.$]+)\s*,?\s*(?:[@%#]|STT_|)"?(\w+)"?', re.ASCII)
 _TYPES = {
     "function": "func", "func": "func", "object": "object", "notype": "notype", "tls_object": "tls",
@@ -47,6 +48,8 @@ def _section(assembly: Assembly, statement: Statement, arguments: Line) -> None:
         flags = decode_string(parts[1]).decode("utf-8", "replace")
     if len(parts) > 2:
         kind = parts[2].text.lstrip("@%")
+        if kind not in _SECTION_TYPES:
+            raise parts[2].error(f"unknown section type '{kind[:40]}'", "@progbits or @nobits")
     assembly.enter(match.group(1) or match.group(2), flags, kind, statement.span)
 
 

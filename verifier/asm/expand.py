@@ -41,6 +41,13 @@ class _Frame:
     path: Path | None = None
 
 
+def word_end(text: str) -> int:
+    """Where the first word after any labels ends."""
+    start = _LABELS.match(text)
+    match = _WORD.match(text, start.end() if start else 0)
+    return match.end() if match else 0
+
+
 def word_of(text: str) -> str:
     """The first word after any labels, in lower case."""
     start = _LABELS.match(text)
@@ -163,6 +170,9 @@ class Input:
         self._macros[name] = macros.Macro(name, parameters, body, statement.span)
 
     def _call(self, macro: macros.Macro, statement: Statement, arguments: Line) -> None:
+        at = word_end(statement.line.text)
+        if statement.line.text[at : at + 1].strip():
+            raise arguments.error(f"a blank is missing after the macro '{macro.name}'")
         values = macros.bind(macro, arguments)
         number = self._count
         self._count += 1

@@ -48,7 +48,7 @@ def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pend
     if not rest.text:
         return Pending(prefixes, pending.statement if pending else statement)
     word = _WORD.match(rest.text)
-    if word is None:
+    if word is None or rest.text[word.end() : word.end() + 1].strip():
         raise rest.error(f"'{rest.text[:40]}' is neither an instruction nor a directive")
     if not assembly.current.executable:
         hint = 'write .section NAME,"ax" for a section with code'

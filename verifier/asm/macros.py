@@ -82,6 +82,9 @@ def _parameter(line: Line, at: int) -> tuple[Parameter, int]:
     return Parameter(match.group(), default, required, vararg), at
 
 
+_BRACKETS = {"(": 1, "[": 1, ")": -1, "]": -1}
+
+
 def _argument(text: str, at: int) -> tuple[str, int]:
     """One argument from ``at``: a string without its quotes, or text up to a comma or an outer blank."""
     if text[at : at + 1] == '"':
@@ -91,7 +94,7 @@ def _argument(text: str, at: int) -> tuple[str, int]:
         if text[at] == '"':
             at = _string(text, at)[1]
             continue
-        open_brackets += {"(": 1, "[": 1, ")": -1, "]": -1}.get(text[at], 0)
+        open_brackets = max(0, open_brackets + _BRACKETS.get(text[at], 0))
         at += 1
     return text[start:at], at
 

@@ -31,7 +31,7 @@ _HEADER = ("spec", "property", "verdict", "expected", "states", "seconds")
 class Checked:
     """One specification's verdicts as plain data, so that another process can hand it over.
 
-    ``entries``: as in the JSON document; ``texts``: by property, the verdict as text; ``error``: what to print
+    ``entries``: as in the JSON document; ``texts``: the verdict as text, by property; ``error``: what to say
     if the specification could not be judged to its end.
     """
 

@@ -158,8 +158,6 @@ class Fixpoint(Explorer):
 
     def _meet(self, node: Node) -> None:
         self.graph.nodes.append(node)
-        for split in self.recogniser.refresh(self.recogniser.point(node.state)):
-            self._new(split)
         if self.recogniser.meet(node):
             self._new(node)
 
