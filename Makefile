@@ -1,0 +1,3 @@
+.PHONY: verify test bench
+verify test bench:
+	@./dev $@
