@@ -103,8 +103,11 @@ class Recogniser:
         return wanted <= path if self._subsume else wanted == path
 
     def consult(self, node: Node, atoms: Iterable[Term], variables: Iterable[Term]) -> None:
-        """Decisions at a node, or after it, depend on these: so they do at every node before it."""
-        work = [(node, set(atoms), set(variables))]
+        """Decisions at a node, or after it, depend on these: so they do at every node before it.
+
+        Havoc variables are left out: literals about live ones are part of every key.
+        """
+        work = [(node, {a for a in atoms if not a.havocs}, {v for v in variables if not v.havocs})]
         while work:
             at, new_atoms, new_variables = work.pop()
             new_atoms -= at.atoms

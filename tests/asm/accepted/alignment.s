@@ -9,3 +9,9 @@ c: .skip 3
 d: nop
 .balign 16,0xcc
 e: ret
+.balign 32,0
+f: nop
+.p2align 4,0x90
+g: nop
+.p2align 5,,
+h: ret
