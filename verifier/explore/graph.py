@@ -17,8 +17,9 @@ class Node:
     """A state that was reached, precisely as it was reached: nothing in it is approximated.
 
     ``events`` and ``steps`` count what led here from the start along ``parent``; ``merged`` is the node that stands
-    for this one, if it turned out to have the same future. ``atoms`` and ``variables``: the path literals and the
-    variables that some decision from here on depends on, as far as is known.
+    for this one, if it has the same future, ``followers`` those that this one stands for, and ``incoming`` the steps
+    that lead to it or to one of them. What happens from here on depends, as far as is known, on the locations in
+    ``live``, on the path literals in ``atoms`` and on those about ``variables``.
     """
 
     state: State
@@ -30,7 +31,9 @@ class Node:
     merged: Node | None = None
     successors: list[tuple[Edge, Node | End]] = field(default_factory=list)
     expanded: bool = False
-    predecessors: list[Node] = field(default_factory=list)
+    incoming: list[tuple[Node, Edge]] = field(default_factory=list)
+    followers: list[Node] = field(default_factory=list)
+    live: set[int] = field(default_factory=set)
     atoms: set[Term] = field(default_factory=set)
     variables: set[Term] = field(default_factory=set)
 

@@ -1,16 +1,19 @@
 """Recognising a state that was seen before.
 
 Two states have the same future if they agree, up to the names of havoc variables, on every location that is still
-*live*: read on some explored run before it is overwritten. What is live is learned while the search goes: each
-explored step tells its control point (instruction, stack pointer, NMI latches) which locations it read and wrote, and
-liveness flows backwards along the explored steps. States keep their whole, precise store; only the key by which they
-are compared leaves dead locations out. When a location turns out to be live after all, the keys of its control point
-are made anew, and states that were taken for alike and are not go back to the search. At the end no key is too coarse:
-each merge is justified by liveness over the whole explored graph.
+*live*: read on some explored run from there before it is overwritten. What is live at a node is learned while the
+search goes: each explored step tells what it read and wrote, and liveness flows backwards along the explored steps, to
+every node that they start from. Nodes keep their whole, precise state; only the key by which a new one is compared
+with a known one leaves out what is dead at the known one.
 
-Path literals are treated likewise: one matters while some decision on an explored run from the state found it on the
-path or was about a variable connected to it. With ``subsume``, a state is also covered by one with the same store and
-fewer literals that matter.
+So a node may be taken for like another before all is known. When a location turns out to be live there after all, the
+nodes that it stands for are compared again, and those that differ go back to the search. At the end every merge is
+justified by liveness over the whole explored graph: whatever the node that stands for another reads from there on, the
+other has too.
+
+Path literals are treated likewise: one matters while some decision on an explored run from the node found it on the
+path or was about a variable connected to it. With ``subsume``, a node also stands for one with more literals that
+matter.
 """
 
 from __future__ import annotations
@@ -29,43 +32,42 @@ if TYPE_CHECKING:
     from verifier.explore.graph import Node
     from verifier.machine.layout import Layout
     from verifier.machine.state import State
+    from verifier.machine.step import Edge
     from verifier.terms import Term
 
 _RSP = CELL_INDEX["rsp"]
-Locations = frozenset[int]
 Names = dict["Term", int]
 
 
 @dataclass(slots=True, eq=False)
-class ControlPoint:
-    """All nodes with one rip, rsp, interrupted context and NMI state."""
+class Group:
+    """The representatives at one control point with the same live locations, by key."""
 
-    live: set[int] = field(default_factory=set)
-    order: tuple[int, ...] = ()
-    sources: dict[tuple[ControlPoint, Locations, Locations], None] = field(default_factory=dict)
-    members: list[Node] = field(default_factory=list)
+    order: tuple[int, ...]
     known: dict[Hashable, list[Node]] = field(default_factory=dict)
-    stale: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class ControlPoint:
+    """All representatives with one rip, rsp, interrupted context and NMI state."""
+
+    representatives: list[Node] = field(default_factory=list)
+    groups: dict[frozenset[int], Group] = field(default_factory=dict)
 
 
 class Recogniser:
-    """The nodes met so far, by control point and key.
-
-    ``tracked`` maps an interrupted context's home to the terms whose whereabouts in memory a property depends on: the
-    set of locations that hold one of them is part of the key even where they are dead.
-    """
+    """The nodes met so far. ``tracked``: where in memory the interrupted context's words lie is part of every key."""
 
     def __init__(self, layout: Layout, subsume: bool = True, tracked: bool = False) -> None:
         self._layout = layout
         self._subsume = subsume
         self._tracked = tracked
         self._points: dict[Hashable, ControlPoint] = {}
+        self._changed: dict[Node, None] = {}
         self.merges = 0
 
-    def point(self, state: State) -> ControlPoint:
-        """The control point of a state."""
-        rsp = state.cells[_RSP]
-        key = (id(state.home), state.rip, rsp.shape, state.nmi_blocked, state.nmi_pending)
+    def _point(self, state: State) -> ControlPoint:
+        key = (id(state.home), state.rip, state.cells[_RSP].shape, state.nmi_blocked, state.nmi_pending)
         found = self._points.get(key)
         if found is None:
             found = self._points[key] = ControlPoint()
@@ -73,109 +75,115 @@ class Recogniser:
 
     def meet(self, node: Node) -> bool:
         """Take in a node; True if it is new, False if another stands for it (``node.merged``)."""
-        point = self.point(node.state)
-        point.members.append(node)
-        return self._place(point, node)
-
-    def _place(self, point: ControlPoint, node: Node) -> bool:
-        key, names = self._key(point, node)
-        alike = point.known.setdefault(key, [])
-        for other in alike:
-            if self._covers(other, node, names):
-                node.merged = other
-                self.merges += 1
-                if node.parent is not None:
-                    other.predecessors.append(node.parent)
-                    self.consult(node.parent, other.atoms, other.variables)
-                return False
+        point = self._point(node.state)
+        for group in point.groups.values():
+            key, names = self._key(group.order, node)
+            for other in group.known.get(key, ()):
+                if self._covers(other, node, group.order, names):
+                    self._merge(node, other)
+                    return False
         node.merged = None
-        if node.parent is not None:
-            node.predecessors.append(node.parent)
-        alike.append(node)
+        point.representatives.append(node)
+        self._file(point, node)
+        if node.parent is not None and node.edge is not None:
+            node.incoming.append((node.parent, node.edge))
         return True
 
-    def _covers(self, other: Node, node: Node, names: Names) -> bool:
-        """Whether a state with the same store decides alike, from here on, wherever the other one does."""
-        if not other.atoms and not other.variables:
-            return True
-        path = _relevant(node, other, names)
-        wanted = _relevant(other, other, self._key(self.point(other.state), other)[1])
-        return wanted <= path if self._subsume else wanted == path
+    def _merge(self, node: Node, other: Node) -> None:
+        node.merged = other
+        other.followers.append(node)
+        self.merges += 1
+        if node.parent is not None and node.edge is not None:
+            other.incoming.append((node.parent, node.edge))
+            self.learn(node.parent, other.live - node.edge.writes, other.atoms, other.variables)
 
-    def consult(self, node: Node, atoms: Iterable[Term], variables: Iterable[Term]) -> None:
-        """Decisions at a node, or after it, depend on these: so they do at every node before it.
+    def _file(self, point: ControlPoint, node: Node) -> None:
+        live = frozenset(node.live)
+        group = point.groups.get(live)
+        if group is None:
+            group = point.groups[live] = Group(tuple(sorted(live)))
+        group.known.setdefault(self._key(group.order, node)[0], []).append(node)
+
+    # what matters at a node
+
+    def learn(
+        self, node: Node, live: Iterable[int], atoms: Iterable[Term], variables: Iterable[Term]
+    ) -> None:
+        """What happens from a node on depends on these; so does, unless written in between, what happens before.
 
         Havoc variables are left out: literals about live ones are part of every key.
         """
-        work = [(node, {a for a in atoms if not a.havocs}, {v for v in variables if not v.havocs})]
+        known_atoms = {a for a in atoms if not a.havocs}
+        known_variables = {v for v in variables if not v.havocs}
+        work: list[tuple[Node, Iterable[int], set[Term], set[Term]]] = [(node, live, known_atoms, known_variables)]
         while work:
-            at, new_atoms, new_variables = work.pop()
-            new_atoms -= at.atoms
-            new_variables -= at.variables
-            if not new_atoms and not new_variables:
+            at, locations, new_atoms, new_variables = work.pop()
+            new_live = {location for location in locations if location not in at.live}
+            new_atoms = new_atoms - at.atoms
+            new_variables = new_variables - at.variables
+            if not new_live and not new_atoms and not new_variables:
                 continue
+            at.live |= new_live
             at.atoms |= new_atoms
             at.variables |= new_variables
-            self.point(at.state).stale = True
-            work += [(before, set(new_atoms), set(new_variables)) for before in at.predecessors]
+            self._changed[at] = None
+            for before, edge in at.incoming:
+                work.append((before, new_live - edge.writes, new_atoms, new_variables))
 
-    def learn(self, before: State, reads: Locations, writes: Locations, after: State) -> None:
-        """A step leads from one state to another: liveness flows back along it."""
-        source, target = self.point(before), self.point(after)
-        target.sources[(source, reads, writes)] = None
-        self._flow(source, reads.union(target.live - writes))
+    def step(self, node: Node, edge: Edge) -> None:
+        """A step was taken from a node: it depends on what the step read and decided by."""
+        self.learn(node, edge.reads, edge.atoms, edge.variables)
 
-    def require(self, state: State, locations: Iterable[int]) -> None:
-        """Locations that something looks at in this state."""
-        self._flow(self.point(state), locations)
+    def refresh(self) -> Iterator[Node]:
+        """Compare again where more turned out to matter; yields the nodes that no other stands for any more."""
+        while self._changed:
+            changed, self._changed = self._changed, {}
+            split: list[Node] = []
+            for node in changed:
+                split += self._part(node)
+            for point in dict.fromkeys(self._point(n.state) for n in changed):
+                point.groups = {}
+                for node in point.representatives:
+                    self._file(point, node)
+            for node in split:
+                if self.meet(node):
+                    yield node
 
-    def _flow(self, point: ControlPoint, locations: Iterable[int]) -> None:
-        work: list[tuple[ControlPoint, Iterable[int]]] = [(point, locations)]
-        while work:
-            at, wanted = work.pop()
-            new = {w for w in wanted if w not in at.live}
-            if not new:
-                continue
-            at.live |= new
-            at.stale = True
-            for source, _, writes in at.sources:
-                work.append((source, new - writes))
-
-    def refresh(self, point: ControlPoint) -> Iterator[Node]:
-        """Make the keys of a control point anew; yields the nodes that no other stands for any more."""
-        if not point.stale:
-            return
-        point.stale = False
-        point.order = tuple(sorted(point.live))
-        point.known = {}
-        for node in sorted(point.members, key=lambda n: n.merged is not None):
-            was_merged = node.merged is not None
-            if not was_merged:
-                point.known.setdefault(self._key(point, node)[0], []).append(node)
-                continue
-            self.merges -= 1
-            if self._place(point, node):
-                yield node
-
-    def stale_points(self) -> list[ControlPoint]:
-        return [p for p in self._points.values() if p.stale]
+    def _part(self, node: Node) -> list[Node]:
+        """Let go of those followers that a node cannot stand for any more."""
+        order = tuple(sorted(node.live))
+        own, _ = self._key(order, node)
+        staying, leaving = [], []
+        for follower in node.followers:
+            key, names = self._key(order, follower)
+            (staying if key == own and self._covers(node, follower, order, names) else leaving).append(follower)
+        node.followers = staying
+        self.merges -= len(leaving)
+        return leaving
 
     # keys
 
-    def _key(self, point: ControlPoint, node: Node) -> tuple[Hashable, Names]:
-        """What tells a node from others at its control point, and the numbers it gives to havoc variables."""
-        state = node.state
-        cells, memory = state.cells, state.memory
+    def _key(self, order: tuple[int, ...], node: Node) -> tuple[Hashable, Names]:
+        """A node's value of the given locations, and the numbers that it gives to their havoc variables."""
+        cells, memory = node.state.cells, node.state.memory
         names: Names = {}
         parts: list[Hashable] = []
-        for location in point.order:
+        for location in order:
             term = cells[location] if location < CELL_COUNT else memory.get(location)
             if term is None:
                 term = self._layout.initial(location)
             parts.append(_named(term, names) if term.havocs else term.shape)
         if self._tracked:
-            parts.append(whereabouts(state))
-        return (node.ghost, tuple(parts), _havoc_literals(state.path, names)), names
+            parts.append(whereabouts(node.state))
+        return (node.ghost, tuple(parts), _havoc_literals(node.state.path, names)), names
+
+    def _covers(self, other: Node, node: Node, order: tuple[int, ...], names: Names) -> bool:
+        """Whether a node with the same store decides alike, from here on, wherever the other one does."""
+        if not other.atoms and not other.variables:
+            return True
+        path = _relevant(node, other, names)
+        wanted = _relevant(other, other, self._key(order, other)[1])
+        return wanted <= path if self._subsume else wanted == path
 
 
 def _named(term: Term, names: Names) -> Hashable:
@@ -184,6 +192,8 @@ def _named(term: Term, names: Names) -> Hashable:
 
 def _havoc_literals(path: frozenset[Term], names: Names) -> frozenset[Hashable]:
     """The literals that say anything of the live havoc variables, directly or through others."""
+    if not names:
+        return frozenset()
     pending = sorted((t for t in path if t.havocs), key=lambda t: t.shape)
     chosen: set[Hashable] = set()
     grown = True

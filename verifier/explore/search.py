@@ -150,10 +150,9 @@ class Fixpoint(Explorer):
         return self.graph
 
     def _refresh(self) -> bool:
-        """Re-key where liveness grew; True if that put nodes back on the frontier."""
-        for point in self.recogniser.stale_points():
-            for node in self.recogniser.refresh(point):
-                self._new(node)
+        """Compare merged nodes again where more turned out to matter; True if some are back on the frontier."""
+        for node in self.recogniser.refresh():
+            self._new(node)
         return bool(self._frontier)
 
     def _meet(self, node: Node) -> None:
@@ -163,8 +162,7 @@ class Fixpoint(Explorer):
 
     def _new(self, node: Node) -> None:
         locations, variables = self.observer.node(node)
-        self.recogniser.require(node.state, locations)
-        self.recogniser.consult(node, (), variables)
+        self.recogniser.learn(node, locations, (), variables)
         heapq.heappush(self._frontier, (node.events, node.steps, next(self._serial), node))
 
     def _expand(self, node: Node) -> None:
@@ -173,8 +171,7 @@ class Fixpoint(Explorer):
             if edge.state is None or edge.state.rip == HOME:
                 self._end(node, edge, ghost)
                 continue
-            self.recogniser.learn(node.state, edge.reads, edge.writes, edge.state)
-            self.recogniser.consult(node, edge.atoms, edge.variables)
+            self.recogniser.step(node, edge)
             events = node.events + (edge.action != EXECUTE)
             target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
             node.successors.append((edge, target))
@@ -182,9 +179,8 @@ class Fixpoint(Explorer):
 
     def _end(self, node: Node, edge: Edge, ghost: Ghost) -> None:
         end = End(edge.ended or "home", node, edge, ghost)
-        live = edge.reads if edge.ended else edge.reads.union(self.observer.home_reads - edge.writes)
-        self.recogniser.require(node.state, live)
-        self.recogniser.consult(node, edge.atoms, edge.variables)
+        self.recogniser.step(node, edge)
         node.successors.append((edge, end))
         self.graph.ends.append(end)
-        self.recogniser.consult(node, (), self.observer.end(end))
+        live = frozenset() if edge.ended else self.observer.home_reads - edge.writes
+        self.recogniser.learn(node, live, (), self.observer.end(end))

@@ -67,7 +67,9 @@ def _enter(
     old_cpl = x.cpl
     rsp = _new_rsp(x, gate, old_cpl)
     image = pack(x.cells, {"rf": saved_rf} if saved_rf is not None else None)
-    x.reads.update(CELL_INDEX[f] for f in FLAGS)
+    for flag in FLAGS:
+        if flag != "rf" or saved_rf is None:
+            x.look(CELL_INDEX[flag])
     words = [zext(x.get("ss"), 64), x.get("rsp"), image, zext(x.get("cs"), 64), saved_rip]
     if event.error_code:
         words.append(zext(error_code if error_code is not None else const(0, 32), 64))

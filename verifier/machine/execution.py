@@ -78,6 +78,7 @@ class Execution:
         """Undo what the instruction did to registers and memory (a fault restores the state before it)."""
         self.cells = list(self.before.cells)
         self.memory = dict(self.before.memory)
+        self.writes = set()
         self.rip = self.before.rip
 
     def result(self) -> State:
@@ -128,11 +129,16 @@ class Execution:
         self.choices.append((kind, value))
         return value
 
+    def look(self, location: int) -> None:
+        """Note that the step depends on what a location held before it."""
+        if location not in self.writes:
+            self.reads.add(location)
+
     # cells
 
     def get(self, name: str) -> Term:
         index = CELL_INDEX[name]
-        self.reads.add(index)
+        self.look(index)
         return self.cells[index]
 
     def put(self, name: str, value: Term) -> None:
@@ -220,7 +226,7 @@ class Execution:
 
     def word(self, region: int, word: int) -> Term:
         location = self.layout.location(region, word)
-        self.reads.add(location)
+        self.look(location)
         found = self.memory.get(location)
         return self.layout.initial(location) if found is None else found
 
