@@ -123,8 +123,17 @@ def _tell(one: Checked, arguments: Namespace, terminal: Terminal) -> None:
     for note in one.notes if arguments.verbose else ():
         terminal.complain(note)
     for entry in one.entries:
-        if arguments.verbose or (not _entry_is_fine(entry) and not arguments.quiet):
-            terminal.say(f"{one.spec}\n{one.texts[entry['property']]}\n")
+        name = entry["property"]
+        if arguments.verbose:
+            terminal.say(f"{one.spec}\n{one.texts[name]}\n")
+        elif not _entry_is_fine(entry) and not arguments.quiet:
+            known = entry["verdict"] != "unknown"
+            terminal.say(f"{one.spec}\n{one.texts[name] if known else _short(entry)}\n")
+
+
+def _short(entry: Mapping[str, Any]) -> str:
+    expected = f" (expected: {entry['expect']})" if entry["expect"] else ""
+    return f"{entry['property']}: {entry['verdict']}{expected}\n  reason    {entry['reason']}"
 
 
 def _entry_is_fine(entry: Mapping[str, Any]) -> bool:
