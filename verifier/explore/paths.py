@@ -40,6 +40,9 @@ class Enumeration(Explorer):
         self.graph.starts = list(layer)
         explored = 0
         while layer:
+            if self.observer.settled(min((n.events, n.steps) for n in layer)):
+                self.graph.limit = "every property was refuted"
+                return self.graph
             following: list[Node] = []
             for node in layer:
                 explored += 1

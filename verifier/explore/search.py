@@ -33,6 +33,9 @@ class Observer(Protocol):
     def node(self, node: Node) -> tuple[Iterable[int], Iterable[Term]]:
         """A new state; returns the locations and the variables that its judgement depended on."""
 
+    def settled(self, cost: tuple[int, int]) -> bool:
+        """Whether nothing that costs more than this can change any judgement."""
+
     def end(self, end: End) -> Iterable[Term]:
         """A run has ended; returns the variables that the judgement depended on."""
 
@@ -135,9 +138,12 @@ class Fixpoint(Explorer):
             self._meet(node)
         explored = 0
         while self._frontier or self._refresh():
-            node = heapq.heappop(self._frontier)[-1]
+            events, steps, _, node = heapq.heappop(self._frontier)
             if node.merged is not None or node.expanded:
                 continue
+            if self.observer.settled((events, steps)):
+                self.graph.limit = "every property was refuted"
+                break
             explored += 1
             if explored > self.limits.states:
                 self.graph.limit = f"more than {self.limits.states} states"
@@ -145,7 +151,8 @@ class Fixpoint(Explorer):
             if self._progress is not None and explored % 256 == 0:
                 self._progress(explored, len(self._frontier))
             self._expand(node)
-        self.graph.complete = True
+        else:
+            self.graph.complete = True
         self.graph.merges = self.recogniser.merges
         return self.graph
 

@@ -99,6 +99,7 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
         values["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = base
     cells = tuple(values[name] for name in CELL_NAMES)
     rip, path = _interrupted_rip(layout, context)
+    path |= {canonical(values[base]) for base in ("fs_base", "gs_base", "kernel_gs_base")} - {TRUE}  # rule I9
     rflags = pack(cells)
     words = {"rip": rip, "cs": values["cs"], "rflags": rflags, "rsp": rsp, "ss": values["ss"]}
     tracked = {term: name for name, term in words.items() if not term.is_const}

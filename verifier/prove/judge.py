@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX
+from verifier.machine.events import MISHAPS
 from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
@@ -13,7 +14,7 @@ from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progre
 from verifier.terms import Term, not_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from verifier.explore.graph import End, Node
     from verifier.explore.schedule import Ghost, Script
@@ -27,12 +28,14 @@ class Judge:
     """The `Observer` of a search. Keeps, per property, the cheapest violation and what could not be judged."""
 
     def __init__(
-        self, layout: Layout, solver: Solver, script: Script, properties: Iterable[Property], where: Describe
+        self, layout: Layout, solver: Solver, script: Script, properties: Sequence[Property], where: Describe
     ) -> None:
         self._layout = layout
         self._solver = solver
         self._script = script
         self.where = where
+        self._names = [p.name for p in properties]
+        self._restored = [p for p in properties if isinstance(p.that, Restored)]
         self._at_home = [p for p in properties if _judged_at_home(p)]
         self._at_nodes = [p for p in properties if p.at != "outermost-return" and not _is_progress(p)]
         self.violations: dict[str, Violation] = {}
@@ -77,7 +80,18 @@ class Judge:
             assert end.edge.state is not None
             for p in self._at_home:
                 self._judge(p, end.node, end, end.edge.state, end.ghost, variables)
+        elif end.kind in MISHAPS and self._script.complete(end.ghost):
+            for p in self._restored:
+                self._keep(p, control_lost(end))
         return variables
+
+    def settled(self, cost: tuple[int, int]) -> bool:
+        return all(name in self.violations and self.violations[name].cost <= cost for name in self._names)
+
+    def _keep(self, p: Property, violation: Violation) -> None:
+        known = self.violations.get(p.name)
+        if known is None or violation.cost < known.cost:
+            self.violations[p.name] = violation
 
     def _judge(
         self, p: Property, node: Node, end: End | None, state: State, ghost: Ghost, variables: set[Term]
@@ -111,7 +125,7 @@ class Judge:
         names = self._culprits(p.that, meaning, state)
         message = explain(p, names, where, end is not None)
         literals = state.path | ({broken} if not broken.is_const else frozenset())
-        self.violations[p.name] = Violation(_kind(p.that), node, end, literals, message, names)
+        self._keep(p, Violation(_kind(p.that), node, end, literals, message, names))
 
     def _culprits(self, e: Expression, meaning: Meaning, state: State) -> tuple[str, ...]:
         def may_fail(condition: Term) -> bool:
@@ -126,6 +140,11 @@ class Judge:
                 return tuple(name for name, condition in meaning.at_rest() if may_fail(condition))
             case _:
                 return ()
+
+
+def control_lost(end: End) -> Violation:
+    """A run that loses control does not come back to the interrupted context, and breaks whatever is said of it."""
+    return Violation(end.kind, end.node, end, end.edge.path, f"{MISHAPS[end.kind]}: {end.edge.detail}")
 
 
 class Describe:

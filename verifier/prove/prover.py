@@ -13,17 +13,18 @@ from verifier.machine.events import MISHAPS
 from verifier.machine.layout import Layout
 from verifier.machine.step import Stepper
 from verifier.prove.coverage import coverage_of, schedule_report
-from verifier.prove.judge import Describe, Judge, walk
+from verifier.prove.judge import Describe, Judge, control_lost, walk
 from verifier.prove.progress import quiet_run, stuck_nodes
-from verifier.prove.verdict import Result, Violation
+from verifier.prove.verdict import Result, Violation, cost_of
 from verifier.spec.expression import Count, Handled, Intact, Progress, Restored
 from verifier.terms import Solver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from verifier.explore.graph import Graph
+    from verifier.explore.graph import End, Graph, Node
     from verifier.spec.model import Model, Property, Verdict
+    from verifier.terms import Term
 
 class Prover:
     """Judges the properties of one model. Properties without a schedule share one search; each with one has its own.
@@ -111,18 +112,16 @@ class Prover:
         for p in wanted:
             judge.judged[p.name] = graph.states
             if stuck:
-                run, how = quiet_run(stuck[0])
-                message = f"without further events control never comes back to the interrupted context: it {how}"
-                judge.violations[p.name] = Violation(
-                    "stuck", stuck[0], None, stuck[0].state.path, message, (), run
-                )  # fmt: skip
+                judge.violations[p.name] = no_progress(stuck[0])
 
 
 def _decide(
     p: Property, graph: Graph, script: Script, judge: Judge, explorer: Explorer
 ) -> tuple[Verdict, str, Violation | None]:
     """The verdict, its reason, and the violation if there is one."""
-    violation = _first(p, judge.violations.get(p.name), _control_lost(graph, script))
+    violation = judge.violations.get(p.name) or _control_lost(graph, script)
+    if violation is None and graph.complete:
+        violation = _never_home(p, graph, script, judge)
     if violation is not None:
         return "refuted", violation.message, violation
     unresolved = next((e for e in graph.ends if e.kind == "unresolved"), None)
@@ -140,23 +139,30 @@ def _decide(
     return "proved", "", None
 
 
-def _first(p: Property, direct: Violation | None, lost: Violation | None) -> Violation | None:
-    """A run that breaks the property itself tells more than one that loses control, which breaks every property;
-    but not coming back to the interrupted context is what `restored` is about."""
-    if direct is None or lost is None:
-        return direct or lost
-    return lost if isinstance(p.that, Restored) and lost.cost < direct.cost else direct
-
-
 def script_completed(script: Script, graph: Graph) -> bool:
     return any(script.complete(n.ghost) for n in graph.nodes) or any(script.complete(e.ghost) for e in graph.ends)
 
 
 def _control_lost(graph: Graph, script: Script) -> Violation | None:
-    """A run that loses control breaks whatever is said of it: anything can follow."""
+    """The cheapest run that loses control: anything can follow it, so no property holds."""
     lost = [e for e in graph.ends if e.kind in MISHAPS and script.complete(e.ghost)]
-    if not lost:
+    return control_lost(min(lost, key=cost_of)) if lost else None
+
+
+def _never_home(p: Property, graph: Graph, script: Script, judge: Judge) -> Violation | None:
+    """No run comes back at all: the interrupted context is not restored either."""
+    if not isinstance(p.that, Restored) or judge.judged[p.name] or not script_completed(script, graph):
         return None
-    end = min(lost, key=lambda e: (e.events, e.steps))
-    message = f"{MISHAPS[end.kind]}: {end.edge.detail}"
-    return Violation(end.kind, end.node, end, end.edge.path, message)
+    stuck = [n for n in stuck_nodes(graph) if script.complete(n.ghost)]
+    return no_progress(stuck[0]) if stuck else None
+
+
+def no_progress(node: Node) -> Violation:
+    run, how = quiet_run(node)
+    message = f"without further events control never comes back to the interrupted context: it {how}"
+    return Violation("stuck", node, None, _last_path(node, run), message, (), run)
+
+
+def _last_path(node: Node, run: tuple[Node | End, ...]) -> frozenset[Term]:
+    last = run[-1] if run else node
+    return last.edge.path if last.edge is not None else node.state.path
