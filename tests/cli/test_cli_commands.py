@@ -15,11 +15,14 @@ import pytest
 from verifier import __version__
 from verifier.api import Specification
 from verifier.cli import codes, main
+from verifier.cli.terminal import Progress
 from verifier.errors import InternalError
 from verifier.prove.prover import Prover
 from verifier.spec.model import Property
 
 SUBJECTS = Path(__file__).parent.parent / "subjects"
+#: The subject with a counter in memory: its states never come to an end.
+ENDLESS = (SUBJECTS / "ticket.S").read_text().replace("movb $1, %gs:busy", "incb %gs:busy\n\taddq %rax, %r15")
 TICKET = str(SUBJECTS / "ticket.yaml")
 
 
@@ -280,6 +283,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        start_new_session=True,
     )
 
 
@@ -288,6 +292,21 @@ def test_interrupting_leaves_one_line() -> None:
     running = start("prove", TICKET, "-p", "comes-home", "--bound", "nmi=3,page_fault=3")
     time.sleep(2.5)
     running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert err.strip() == "verifier: interrupted"
+
+
+def test_interrupting_ends_the_workers_too(spec) -> None:
+    # one property that the search does not decide for minutes, in each of two files
+    endless = "that: progress\n    during: ['*']\n    expect: refuted"
+    for name in ("a.yaml", "b.yaml"):
+        path = spec(("that: progress\n    expect: refuted", endless), name=name)
+        Path(path).with_name("ticket.S").write_text(ENDLESS)
+    running = start("check", str(Path(path).parent), "-j", "2")
+    time.sleep(3)
+    assert running.poll() is None
+    os.killpg(running.pid, signal.SIGINT)
     _, err = running.communicate(timeout=20)
     assert running.returncode == 130
     assert err.strip() == "verifier: interrupted"
@@ -331,3 +350,15 @@ def test_colour(
         monkeypatch.setenv(name, value)
     main(["prove", TICKET, "-p", "single-nmi", *options])
     assert ("\x1b[1;32mproved" in capsys.readouterr().out) == coloured
+
+
+@pytest.mark.parametrize(("quiet", "every", "lines"), [(False, 0.0, 2), (False, 60.0, 0), (True, 0.0, 0)])
+def test_progress_is_a_line_now_and_then(
+    quiet: bool, every: float, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("a.yaml", quiet, every=every) as progress:
+        progress(256, 12)
+        progress(512, 9)
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == lines
+    assert all(line.startswith("a.yaml: ") and "states explored" in line for line in shown)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +88,20 @@ def _all(specs: list[Path], arguments: Namespace) -> Iterator[Checked]:
             with Progress(str(path), arguments.quiet) as progress:
                 yield judge(path, progress=progress)
         return
-    with ProcessPoolExecutor(min(arguments.jobs, len(specs))) as pool:
-        yield from pool.map(judge, specs)
+    with ProcessPoolExecutor(min(arguments.jobs, len(specs)), initializer=_ignore_interrupts) as pool:
+        try:
+            yield from pool.map(judge, specs)
+        except BrokenProcessPool:  # the kernel kills a process that takes too much memory
+            raise MemoryError from None
+        except KeyboardInterrupt:
+            for worker in active_children():
+                worker.terminate()
+            raise
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; the first one answers for all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def check_one(path: Path, states: int | None = None, progress: Progress | None = None) -> Checked:
