@@ -153,7 +153,8 @@ class Recogniser:
         """Let go of those followers that a node cannot stand for any more."""
         order = tuple(sorted(node.live))
         own, _ = self._key(order, node)
-        staying, leaving = [], []
+        staying: list[Node] = []
+        leaving: list[Node] = []
         for follower in node.followers:
             key, names = self._key(order, follower)
             (staying if key == own and self._covers(node, follower, order, names) else leaving).append(follower)

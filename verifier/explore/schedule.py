@@ -105,8 +105,7 @@ class Script:
         if self.schedule is None:
             return frozenset()
         closed = set(positions)
-        for p in sorted(positions):
-            while p < len(self.schedule) and self.schedule[p].event == ANY:
-                p += 1
-                closed.add(p)
+        for p, item in enumerate(self.schedule):
+            if item.event == ANY and p in closed:
+                closed.add(p + 1)
         return frozenset(closed)

@@ -35,8 +35,8 @@ wrmsr      index (32), value   no result
 Terminators: ``next``; ``jump`` to the constant ``attr``; ``branch`` on a one-bit value to the constant ``attr``,
 else next; ``jump_indirect`` to a 64-bit value; ``iret``, ``sysret`` and ``lret`` with ``attr`` = operand size in
 bits (16, 32, 64); ``syscall``; ``interrupt`` (INT n, INT3: software, ``attr`` = vector, saved rip = next);
-``exception`` (UD2: a fault, ``attr`` = vector, saved rip = this one); ``halt``; ``hole_enter`` and ``hole_body`` (code that is
-not shown: its contract says what it may do).
+``exception`` (UD2: a fault, ``attr`` = vector, saved rip = this one); ``halt``; ``hole_enter`` and ``hole_body``
+(code that is not shown: its contract says what it may do).
 """
 
 from __future__ import annotations

@@ -63,12 +63,12 @@ def _check_cs(x: Execution, cs: Term, old_cpl: int) -> int:
     for segment in x.layout.machine.segments.values():
         if segment.kind == "code" and segment.dpl >= old_cpl and x.decide(_is(cs, segment, segment.dpl)):
             if not segment.long:
-                raise_compatibility(x, segment)
+                follow_compatibility(segment)
             return segment.dpl
     raise Fault(GENERAL_PROTECTION, ite(_null(cs), const(0, 32), _selector_error(cs)))
 
 
-def raise_compatibility(x: Execution, segment: Segment) -> None:
+def follow_compatibility(segment: Segment) -> None:
     """A return to 32-bit code ends well only at CPL 3: what runs there is not ours to follow."""
     if segment.dpl != 3:
         raise Mishap("wild-jump", f"to 32-bit code at CPL {segment.dpl} (selector {segment.selector:#x})")

@@ -9,14 +9,14 @@ from verifier.errors import LiftError
 from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
 from verifier.machine.delivery import deliver, masked, raise_fault
-from verifier.machine.events import EVENTS, Event
+from verifier.machine.events import BY_VECTOR, EVENTS, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
 from verifier.machine.iret import iret, sysret
 from verifier.machine.state import HOME, State, canonical
 from verifier.terms import Term, add, and_, apply, const, eq, extract, not_, or_, sext, zext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from verifier.ir.ops import Block, Operation
     from verifier.machine.config import Contract
@@ -37,8 +37,8 @@ class Edge:
     """One way a step can go.
 
     ``state`` is None where the run ends badly: then ``ended`` is a kind of `verifier.machine.events.MISHAPS`, or
-    ``unresolved``, and ``detail`` says what and where. ``choices`` are the values left open, for re-execution; ``reads``
-    and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the path literals (without
+    ``unresolved``, and ``detail`` says what and where. ``choices`` are the values left open, for re-execution;
+    ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the path literals (without
     sign) that a decision found there, ``variables`` those that a new decision was about.
     """
 
@@ -208,7 +208,7 @@ def _run_block(x: Execution, block: Block) -> None:
         elif operation.opcode == "skip_if":
             if x.decide(args[0]):
                 x.put("rf", const(0, 1))
-                _next(x, block, [])
+                _next(x, block)
                 return
         else:
             _effect(x, operation, args, puts)
@@ -216,8 +216,7 @@ def _run_block(x: Execution, block: Block) -> None:
         x.put(cell, value)
     if "rf" not in puts:
         x.put("rf", const(0, 1))  # every completed instruction clears RF (SDM vol. 3B 17.3.1.1)
-    end = block.terminator
-    _TERMINATORS[end.opcode](x, block, [values[a.index] for a in end.args])
+    _finish(x, block, [values[a.index] for a in block.terminator.args])
 
 
 def _value(x: Execution, operation: Operation, args: list[Term]) -> Term:
@@ -271,7 +270,7 @@ def _msr(index: Term) -> str:
     return _MSRS[index.value]
 
 
-# terminators: (execution, block, argument terms)
+# terminators
 
 
 def _goto(x: Execution, target: Term) -> None:
@@ -280,82 +279,64 @@ def _goto(x: Execution, target: Term) -> None:
     x.transfer(target)
 
 
-def _next(x: Execution, block: Block, args: list[Term]) -> None:
+def _finish(x: Execution, block: Block, args: list[Term]) -> None:
+    """What the terminator of a block does with control."""
+    opcode, attr = block.terminator.opcode, block.terminator.attr
+    match opcode, attr:
+        case "next" | "halt", _:
+            _next(x, block)
+        case "jump", int(target):
+            _goto(x, const(target, 64))
+        case "branch", int(target):
+            if x.decide(args[0]):
+                _goto(x, const(target, 64))
+            else:
+                _next(x, block)
+        case "jump_indirect", _:
+            _goto(x, args[0])
+        case "hole_enter" | "hole_body", _:
+            _hole(x, block)
+        case _, int(number):
+            _system(x, block, number)
+        case _:
+            instruction = block.instruction
+            raise LiftError(f"'{instruction.mnemonic}' is not supported here", instruction.span)
+
+
+def _system(x: Execution, block: Block, number: int) -> None:
+    """A terminator that is a small machine of its own; ``number`` is an operand size in bits, or a vector."""
+    match block.terminator.opcode:
+        case "iret":
+            iret(x, number)
+        case "sysret":
+            sysret(x, number)
+        case "interrupt":
+            _interrupt(x, block, number)
+        case "exception":
+            raise Fault(number)
+        case opcode:
+            raise LiftError(f"'{opcode}' is not supported here", block.instruction.span)
+
+
+def _next(x: Execution, block: Block) -> None:
     _goto(x, const(block.instruction.next_address, 64))
 
 
-def _jump(x: Execution, block: Block, args: list[Term]) -> None:
-    assert isinstance(block.terminator.attr, int)
-    _goto(x, const(block.terminator.attr, 64))
-
-
-def _branch(x: Execution, block: Block, args: list[Term]) -> None:
-    if x.decide(args[0]):
-        _jump(x, block, args)
-    else:
-        _next(x, block, args)
-
-
-def _jump_indirect(x: Execution, block: Block, args: list[Term]) -> None:
-    _goto(x, args[0])
-
-
-def _iret(x: Execution, block: Block, args: list[Term]) -> None:
-    assert isinstance(block.terminator.attr, int)
-    iret(x, block.terminator.attr)
-
-
-def _sysret(x: Execution, block: Block, args: list[Term]) -> None:
-    assert isinstance(block.terminator.attr, int)
-    sysret(x, block.terminator.attr)
-
-
-def _interrupt(x: Execution, block: Block, args: list[Term]) -> None:
+def _interrupt(x: Execution, block: Block, vector: int) -> None:
     """INT n and INT3: a gate of too low a DPL is #GP(vector*8+2) (rules F2 and F9); NMIs are not blocked (N9)."""
-    vector = block.terminator.attr
-    assert isinstance(vector, int)
     gate = x.layout.machine.gates.get(vector)
     if gate is not None and gate.dpl < x.cpl:
         raise Fault(13, const(vector * 8 + 2, 32))
-    event = Event(f"int {vector:#x}", vector) if vector != 3 else EVENTS["breakpoint"]
+    event = BY_VECTOR[vector] if vector in (3, 4) else Event("software_interrupt", vector)
     deliver(x, vector, const(block.instruction.next_address, 64), event=event)
 
 
-def _exception(x: Execution, block: Block, args: list[Term]) -> None:
-    assert isinstance(block.terminator.attr, int)
-    raise Fault(block.terminator.attr)
-
-
-def _hole_enter(x: Execution, block: Block, args: list[Term]) -> None:
+def _hole(x: Execution, block: Block) -> None:
+    """The stack that hidden code uses is below RSP while control is inside."""
     contract = x.layout.machine.contracts[str(block.instruction.hole)]
-    x.put("rsp", add(x.get("rsp"), const(-contract.stack, 64)))
-    _next(x, block, args)
-
-
-def _hole_body(x: Execution, block: Block, args: list[Term]) -> None:
-    contract = x.layout.machine.contracts[str(block.instruction.hole)]
-    run_hole(x, contract)
-    x.put("rsp", add(x.get("rsp"), const(contract.stack, 64)))
-    _next(x, block, args)
-
-
-def _unsupported(x: Execution, block: Block, args: list[Term]) -> None:
-    instruction = block.instruction
-    raise LiftError(f"'{instruction.mnemonic}' is not supported here", instruction.span)
-
-
-_TERMINATORS: Mapping[str, Callable[[Execution, Block, list[Term]], None]] = {
-    "next": _next,
-    "jump": _jump,
-    "branch": _branch,
-    "jump_indirect": _jump_indirect,
-    "iret": _iret,
-    "sysret": _sysret,
-    "interrupt": _interrupt,
-    "exception": _exception,
-    "halt": _next,
-    "hole_enter": _hole_enter,
-    "hole_body": _hole_body,
-    "lret": _unsupported,
-    "syscall": _unsupported,
-}
+    used = contract.stack
+    if block.terminator.opcode == "hole_body":
+        run_hole(x, contract)
+        used = -used
+    x.put("rsp", add(x.get("rsp"), const(-used, 64)))
+    _next(x, block)

@@ -40,7 +40,7 @@ def coverage_of(model: Model, graph: Graph, explorer: Explorer, script: Script) 
 
 
 def schedule_report(
-    items: tuple[ScheduleItem, ...], script: Script, graph: Graph, explorer: Explorer
+    items: tuple[ScheduleItem, ...], graph: Graph, explorer: Explorer
 ) -> tuple[Verdict, str, Violation | None]:
     """A schedule that no run completes: how far it got and what stopped it. Vacuous if its place is never reached."""
     at = max((p for n in graph.nodes for p in n.ghost.positions), default=0)

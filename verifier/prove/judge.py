@@ -167,7 +167,7 @@ def explain(p: Property, names: tuple[str, ...], where: str, returned: bool) -> 
             return f"the last copy of the interrupted context's {listed} is gone"
         case Intact(_):
             return f"at {where} the frame no longer holds the interrupted context's five words"
-        case Handled(event, body):
+        case Handled(event, _):
             return f"control is back in the interrupted context, but no run of its handler followed the last {event}"
         case AtRest():
             return f"control is back in the interrupted context, but {listed} {_is(names)} not at rest"

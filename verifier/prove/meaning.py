@@ -89,6 +89,11 @@ class Meaning:
                 return all_of([condition for _, condition in self.at_rest()])
             case Unreachable(address):
                 return FALSE if self._state.rip == address else TRUE
+            case _:
+                return self._connective(e)
+
+    def _connective(self, e: Expression) -> Term:
+        match e:
             case Unary("not", operand):
                 return not_(self.truth(operand))
             case Binary("and", left, right):

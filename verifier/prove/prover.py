@@ -133,7 +133,7 @@ def _decide(
     if p.name in judge.doubts:
         return "unknown", judge.doubts[p.name], None
     if p.during is not None and not script_completed(script, graph):
-        return schedule_report(p.during, script, graph, explorer)
+        return schedule_report(p.during, graph, explorer)
     if judge.judged[p.name] == 0:
         return "vacuous", "no run reaches a place where the property is judged", None
     return "proved", "", None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class Result:
     violation: Violation | None = None
     solver_queries: int = field(default=0)
 
-    @property
+    @builtins.property
     def as_expected(self) -> bool | None:
         """Whether the verdict is the one that the specification expects; None where it expects none."""
         return None if self.property.expect is None else self.verdict == self.property.expect

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifier.errors import InternalError, VerifierError
 from verifier.report.changes import changed_bytes
+from verifier.report.timeline import broken
 from verifier.report.verdict import bound_of
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def trace_entry(trace: Trace) -> Json:
         "steps": [_step(trace, step) for step in trace.steps],
         "violation": {
             "kind": trace.kind,
-            "message": trace.broken,
+            "message": broken(trace),
             "names": list(trace.names),
             "quiet_from": trace.quiet_from,
         },

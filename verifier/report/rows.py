@@ -123,7 +123,8 @@ class _Writer:
         label = self._program.label_at(instruction.address)
         if label is not None:
             self.rows.append(Row(f"{label}:", depth))
-        notes = changes(step, self._names)
+        notes = [f"reads {v:#x} there" for kind, v in step.move.choices if kind == "load"]
+        notes += changes(step, self._names)
         if step.before.nmi_blocked and not step.after.nmi_blocked:
             notes.append("NMIs unblocked")
         where = self._where(instruction)

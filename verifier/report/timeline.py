@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import GENERAL_REGISTERS
+from verifier.machine.events import MISHAPS
 from verifier.report.contexts import contexts_before_last
 from verifier.report.names import FRAME, WORD, Names, flags_text, frame_of, rflags_of
 from verifier.report.rows import render, rows_of
@@ -33,9 +34,16 @@ def timeline(trace: Trace) -> str:
         _frames(trace),
         _copies(trace),
         _cells(trace),
-        _wrapped(f"broken: {trace.broken}"),
+        _wrapped(f"broken: {broken(trace)}"),
     ]
     return "\n\n".join("\n".join(s) for s in sections if s)
+
+
+def broken(trace: Trace) -> str:
+    """What broke, in one sentence; a mishap with the addresses of this run."""
+    if trace.kind in MISHAPS and trace.steps:
+        return f"{MISHAPS[trace.kind]}: {trace.steps[-1].detail}"
+    return trace.broken
 
 
 def _wrapped(text: str) -> list[str]:
@@ -49,6 +57,8 @@ def _head(trace: Trace) -> list[str]:
         f"interrupted: {trace.context.name} code at {start.home:#x}  rsp {names.value(cells['rsp'])}  "
         f"rflags {flags_text(rflags_of(start.state))}  cs {cells['cs']:#x}  ss {cells['ss']:#x}"
     )
+    if trace.context.gs == "user":
+        interrupted += f"  gs_base {names.value(cells['gs_base'])}"
     events = [f"{name} {_place(at, n, names)}" for name, at, n in trace.schedule]
     regions = [f"{name} at {base:#x}" for name, base in start.bases.items()]
     lines = [interrupted, *_wrapped(f"events: {'; '.join(events)}")]

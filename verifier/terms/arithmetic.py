@@ -149,9 +149,7 @@ def _eq_const(a: Term, b: Term) -> Term:
         return all_of(parts)
     if a.op == "ite" and (a.args[1].is_const or a.args[2].is_const):
         return ite(a.args[0], eq(a.args[1], b), eq(a.args[2], b))
-    if a.op == "sub" and b.value == 0:
-        return eq(a.args[0], a.args[1])
-    if a.op == "xor" and b.value == 0:
+    if a.op in ("sub", "xor") and b.value == 0:
         return eq(a.args[0], a.args[1])
     if a.op == "not":
         return eq(a.args[0], const(~b.value, a.width))

@@ -7,6 +7,7 @@ and unpacking it again gives back the very same terms.
 from __future__ import annotations
 
 from functools import reduce
+from itertools import pairwise
 
 from verifier.terms.term import FALSE, TRUE, Term, const, intern
 
@@ -70,9 +71,9 @@ def extract(a: Term, high: int, low: int) -> Term:
         return ite(a.args[0], extract(a.args[1], high, low), extract(a.args[2], high, low))
     if a.op == "add" and a.args[1].is_const and high == low == a.args[0].known:
         # the lowest bit of base + c that is not known: no carry from below is unknown
-        base, c = a.args
-        flip = base.residue + (c.value & ((2 << low) - 1)) >> low & 1
-        return xor(extract(base, low, low), const(flip, 1))
+        root, c = a.args
+        flip = root.residue + (c.value & ((2 << low) - 1)) >> low & 1
+        return xor(extract(root, low, low), const(flip, 1))
     if a.op in ("and", "or", "xor", "not"):
         return _bitwise(a.op, [extract(x, high, low) for x in a.args])
     known = max(0, a.known - low)
@@ -184,7 +185,7 @@ def _or_disjoint(a: Term, b: Term) -> Term | None:
     """a | b where one of them is constant zero in every stretch: shifts and ors that assemble a word."""
     cuts = sorted({0, a.width} | _cuts(a) | _cuts(b))
     parts = []
-    for low, top in zip(cuts, cuts[1:], strict=False):
+    for low, top in pairwise(cuts):
         x, y = extract(a, top - 1, low), extract(b, top - 1, low)
         if y.is_const and y.value == 0:
             parts.append(x)

@@ -27,7 +27,8 @@ RLIMIT = 40_000_000
 class Solver:
     """Satisfiability of sets of literals under the model's facts.
 
-    ``facts``: one-bit terms that hold throughout; a query uses those whose variables it mentions. ``queries`` counts the calls that reached z3.
+    ``facts``: one-bit terms that hold throughout; a query uses those whose variables it mentions.
+    ``queries`` counts the calls that reached z3.
     """
 
     def __init__(self, facts: Iterable[Term] = (), rlimit: int = RLIMIT) -> None:

@@ -59,7 +59,7 @@ class Term:
     @property
     def value(self) -> int:
         """The value of a ``const``."""
-        assert self.op == "const" and isinstance(self.attr, int)
+        assert isinstance(self.attr, int)
         return self.attr
 
     def __repr__(self) -> str:

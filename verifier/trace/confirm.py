@@ -79,6 +79,11 @@ class View:
                 return all(self._at_rest())
             case Unreachable(address):
                 return self._home or self._state.rip != address
+            case _:
+                return self._connective(e)
+
+    def _connective(self, e: Expression) -> bool:
+        match e:
             case Unary("not", operand):
                 return not self.truth(operand)
             case Binary("and", left, right):
@@ -110,7 +115,7 @@ class View:
                 return ~self.value(operand) & MASK
             case Unary("-", operand):
                 return -self.value(operand) & MASK
-            case Binary(op, left, right) if op in "+ - * & | ^ << >>".split():
+            case Binary(op, left, right) if op in ["+", "-", "*", "&", "|", "^", "<<", ">>"]:
                 return _arithmetic(op, self.value(left), self.value(right))
             case _:
                 return int(self.truth(e))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ class Trace:
     names: tuple[str, ...] = ()
     quiet_from: int | None = None
 
-    @property
+    @builtins.property
     def schedule(self) -> list[tuple[str, int | None, int]]:
         """The events of the run: name, the address of the boundary it struck at (None: in the interrupted
         context), and the how-many-th time control stood at that address (from 1)."""
