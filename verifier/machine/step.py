@@ -38,8 +38,8 @@ class Edge:
 
     ``state`` is None where the run ends badly: then ``ended`` is a kind of `verifier.machine.events.MISHAPS`, or
     ``unresolved``, and ``detail`` says what and where. ``choices`` are the values left open, for re-execution;
-    ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the path literals (without
-    sign) that a decision found there, ``variables`` those that a new decision was about.
+    ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the path literals
+    (without sign) that a decision found there, ``variables`` those that a new decision was about.
     """
 
     action: str
