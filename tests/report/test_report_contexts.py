@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from report_subject import STACK, at, delivery, program, transfer
 
@@ -33,18 +35,27 @@ def test_deliveries_push_the_frame_that_they_wrote() -> None:
 @pytest.mark.parametrize(
     ("by", "rip", "rsp", "depth", "odd"),
     [
-        ("far", "last", STACK - 280, 2, False),  # the innermost context, as its frame says
-        ("near", "last", STACK - 280, 2, False),
-        ("through", "last", STACK - 280, 2, False),
-        ("far", "last", STACK - 100, 1, False),  # the rsp tells that it is the one below
-        ("through", "last", STACK - 272, 2, True),  # no saved rsp at all
-        ("far", USER, USER_RSP, 0, False),  # past all of them
+        ("far", "last", STACK - 280, 2, ()),  # the innermost context, as its frame says
+        ("near", "last", STACK - 280, 2, ()),
+        ("through", "last", STACK - 280, 2, ()),
+        ("far", "last", STACK - 100, 1, ()),  # the rsp tells that it is the one below
+        ("through", "last", STACK - 272, 2, ("rsp",)),  # no saved rsp at all
+        ("far", USER, USER_RSP, 0, ()),  # past all of them
         ("direct", "last", STACK - 280, 3, None),  # a direct jump is no return
         ("far", "near", STACK - 280, 3, None),  # nobody was interrupted there
     ],
 )
-def test_returns(by: str, rip: str | int, rsp: int, depth: int, odd: bool | None) -> None:
+def test_returns(by: str, rip: str | int, rsp: int, depth: int, odd: tuple[str, ...] | None) -> None:
     contexts = nested()
     returned = contexts.follow(transfer(by, at(rip) if isinstance(rip, str) else rip, rsp))
     assert contexts.depth == depth
     assert (None if returned is None else returned.odd) == odd
+
+
+def test_an_iret_by_a_frame_that_was_changed_is_a_return() -> None:
+    contexts = nested()
+    step = transfer("far", at("near"), STACK - 280)
+    before = replace(step.before, cells={**step.before.cells, "rsp": NMI2_FRAME})
+    returned = contexts.follow(replace(step, before=before))
+    assert returned is not None
+    assert (contexts.depth, returned.odd) == (2, ("rip",))

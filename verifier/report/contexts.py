@@ -1,9 +1,9 @@
 """Who interrupted whom: the contexts that still have to be resumed, derived from deliveries and returns.
 
-A delivery pushes a context. Control that leaves by a return or an indirect jump and arrives where a saved
-frame says pops down to that context, with the saved rsp first, else without it: code may return in odd ways,
-and a reader wants to see where it goes. Code that takes over another handler's frame shows as a return past
-several contexts at once.
+A delivery pushes a context. Control that leaves by a return or an indirect jump pops down to the context that it
+arrives in, judged by saved rip and rsp, else by the frame that an iret pops, else by rip alone: code returns in
+odd ways, and a reader wants to see where it goes. Code that takes over another handler's frame shows as a return
+past several contexts at once.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Control came back to ``context``, in an odd way if its rsp is not the saved one."""
+    """Control came back to ``context``; ``odd``: which of rip and rsp are not what its frame saved."""
 
     context: Saved
-    odd: bool
+    odd: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -80,20 +80,24 @@ class Contexts:
         self.live.append(Saved(event, within, frame, words))
 
     def _returned(self, step: Step) -> Return | None:
-        if step.ended == "home" and self.live:
-            outermost = self.live[0]
-            return Return(outermost, step.after.cells["rsp"] != outermost.words["rsp"])
-        if not self._leaves(step):
-            return None
-        there = [s for s in reversed(self.live) if s.words["rip"] == step.after.rip]
-        exact = next((s for s in there if s.words["rsp"] == step.after.cells["rsp"]), None)
-        if exact is not None:
-            return Return(exact, False)
-        return Return(there[0], True) if there else None
-
-    def _leaves(self, step: Step) -> bool:
         instruction = self.program.instructions.get(step.before.rip)
-        return instruction is not None and (instruction.mnemonic in _RETURNS or instruction.indirect)
+        if instruction is None or not (instruction.mnemonic in _RETURNS or instruction.indirect):
+            return None
+        context = self._resumed(step, instruction.mnemonic == "iret")
+        if context is None:
+            return None
+        now = {"rip": step.after.rip, "rsp": step.after.cells["rsp"]}
+        return Return(context, tuple(name for name, value in now.items() if context.words[name] != value))
+
+    def _resumed(self, step: Step, by_iret: bool) -> Saved | None:
+        """The context that control is in after leaving a handler, by the best of several reasons to think so."""
+        inwards = self.live[::-1]
+        there = [s for s in inwards if s.words["rip"] == step.after.rip]
+        exact = [s for s in there if s.words["rsp"] == step.after.cells["rsp"]]
+        home = self.live[:1] if step.ended == "home" else []
+        # a handler may have changed the frame that it returns by, as a fixup does
+        popped = [s for s in inwards if by_iret and s.frame == step.before.cells["rsp"]]
+        return next(iter([*home, *exact, *popped, *there]), None)
 
 
 def contexts_before_last(trace: Trace) -> list[Saved]:

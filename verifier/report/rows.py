@@ -136,10 +136,12 @@ class _Writer:
 
     def _back(self, returned: Return, step: Step) -> str:
         saved = returned.context
-        place = "" if saved.within is None else f" at {self._names.address(saved.words['rip'])}"
-        rsp = self._names.value(step.after.cells["rsp"])
-        odd = f", but rsp is {rsp}, not {self._names.value(saved.words['rsp'])}" if returned.odd else ""
-        return f"{BACK}back in {saved.whose}{place}{odd}"
+        now = {"rip": step.after.rip, "rsp": step.after.cells["rsp"]}
+        place = "" if saved.within is None else f" at {self._names.address(now['rip'])}"
+        odd = [f"{n} was {self._names.value(saved.words[n])}" for n in returned.odd]
+        if "rsp" in returned.odd:
+            odd[-1] += f" and is {self._names.value(now['rsp'])}"
+        return f"{BACK}back in {saved.whose}{place}{' (' + ', '.join(odd) + ')' if odd else ''}"
 
     def _where(self, instruction: Instruction) -> str:
         span = instruction.span
