@@ -26,7 +26,7 @@ def preferences(layout: Layout, start: State, variables: Iterable[Term]) -> dict
         wanted[base] = FIRST_BASE + i * BASE_STRIDE
     wanted[start.home.rip] = USER_RIP if start.home.context.cpl == 3 else KERNEL_RIP
     for name in CELLS:
-        wanted[start.cell(name)] = _cell(name)
+        wanted.setdefault(start.cell(name), _cell(name))
     for v in variables:
         if v not in wanted:
             wanted[v] = _other(v)
