@@ -29,8 +29,9 @@ class Enumeration(Explorer):
         observer: Observer,
         limits: Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
+        latching: bool = False,
     ) -> None:
-        super().__init__(stepper, script, observer)
+        super().__init__(stepper, script, observer, latching)
         self.limits = limits or Limits()
         self.graph = Graph()
         self._progress = progress

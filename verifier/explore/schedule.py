@@ -71,11 +71,15 @@ class Script:
             return False
         return self.schedule is None or bool(self._advance(ghost.positions, event, rip))
 
-    def struck(self, ghost: Ghost, event: str, rip: int) -> Ghost:
-        """The ghost after an event struck at a boundary."""
+    def came(self, ghost: Ghost, event: str, rip: int) -> Ghost:
+        """The ghost after an event came up at a boundary: it counts, whether it is delivered now or held pending."""
         counts = tuple(n + (e == event) for e, n in zip(self.counted, ghost.counts, strict=True))
+        return Ghost(counts, ghost.owed, self._advance(ghost.positions, event, rip))
+
+    def delivered(self, ghost: Ghost, event: str) -> Ghost:
+        """The ghost after an event was delivered: its watched handlers are owed a run."""
         owed = tuple(w.event == event or o for w, o in zip(self.watches, ghost.owed, strict=True))
-        return Ghost(counts, owed, self._advance(ghost.positions, event, rip))
+        return Ghost(ghost.counts, owed, ghost.positions)
 
     def arrived(self, ghost: Ghost, rip: int) -> Ghost:
         """The ghost once control has come to an address: a watched handler that starts there is no longer owed."""

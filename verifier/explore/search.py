@@ -16,6 +16,7 @@ from verifier.explore.recognise import Recogniser
 from verifier.machine.events import EVENTS
 from verifier.machine.state import HOME, State, starts
 from verifier.machine.step import EXECUTE, Edge, Stepper
+from verifier.terms import const
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,9 +62,14 @@ class Limits:
 
 
 class Explorer:
-    """What every kind of search shares: starting, offering events, following edges."""
+    """What every kind of search shares: starting, offering events, following edges.
 
-    def __init__(self, stepper: Stepper, script: Script, observer: Observer) -> None:
+    ``latching``: let NMIs arrive while they are blocked, to be held pending and delivered at the first boundary where
+    they are not. That adds no behaviour where NMIs may strike at any such boundary anyway, only states.
+    """
+
+    def __init__(self, stepper: Stepper, script: Script, observer: Observer, latching: bool = False) -> None:
+        self.latching = latching
         self.stepper = stepper
         self.script = script
         self.observer = observer
@@ -78,17 +84,29 @@ class Explorer:
         """Every way on from a node, with the ghost after it."""
         state, ghost = node.state, node.ghost
         self.reached[state.rip] += 1
+        forced = state.nmi_pending and not state.nmi_blocked
+        if forced:
+            yield from self._pending(state, ghost)
         for event in self.script.offers(ghost, state.rip):
-            yield from self._strikes(state, ghost, event)
-        if state.rip != HOME:
+            if not forced or event == "machine_check":
+                yield from self._strikes(state, ghost, event)
+        if state.rip != HOME and not (forced and state.cell("inhibit") is const(0, 2)):
             for edge in self.stepper.execute(state):
                 yield edge, self._arrive(ghost, edge)
+
+    def _pending(self, state: State, ghost: Ghost) -> Iterator[tuple[Edge, Ghost]]:
+        """The delivery of an NMI that was held pending: rule N7."""
+        for edge in self.stepper.strike(state, "nmi"):
+            yield edge, self._arrive(self.script.delivered(ghost, "nmi"), edge)
 
     def _strikes(self, state: State, ghost: Ghost, event: str) -> Iterator[tuple[Edge, Ghost]]:
         if not self.stepper.can_arise(state, event):
             return
         self.tally.offered[event, state.rip] += 1
-        after = self.script.struck(ghost, event, state.rip)
+        counted = self.script.came(ghost, event, state.rip)
+        if self.latching and EVENTS[event].blocks_nmi and state.nmi_blocked and not state.nmi_pending:
+            yield self.stepper.latch(state), counted
+        after = self.script.delivered(counted, event)
         any_edge = False
         for edge in self.stepper.strike(state, event):
             any_edge = True
@@ -121,10 +139,11 @@ class Fixpoint(Explorer):
         *,
         exact: bool = False,
         tracked: bool = False,
+        latching: bool = False,
         limits: Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        super().__init__(stepper, script, observer)
+        super().__init__(stepper, script, observer, latching)
         self.recogniser = Recogniser(stepper.layout, subsume=not exact, tracked=tracked)
         self.limits = limits or Limits()
         self.graph = Graph()

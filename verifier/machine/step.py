@@ -88,6 +88,12 @@ class Stepper:
             return iter(())
         return self._edges(state, name, lambda x: _strike(x, event, contract))
 
+    def latch(self, state: State) -> Edge:
+        """An NMI arrives while NMIs are blocked: one is held pending, more are lost (rule N3)."""
+        x = Execution(self.layout, self.solver, state)
+        x.nmi_pending = True
+        return _edge(x, "nmi", None, "", latch=True)
+
     def hole_at(self, state: State) -> Contract | None:
         """The contract of the hole that control is inside, if it is."""
         if state.rip == HOME:
@@ -111,7 +117,7 @@ class Stepper:
                 yield _edge(x, action, *outcome)
 
 
-def _edge(x: Execution, action: str, ended: str | None, detail: str) -> Edge:
+def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool = False) -> Edge:
     after = x.result()
     return Edge(
         action,
@@ -125,6 +131,7 @@ def _edge(x: Execution, action: str, ended: str | None, detail: str) -> Edge:
         frozenset(x.variables),
         ended,
         detail,
+        latch,
     )
 
 

@@ -34,10 +34,14 @@ def stuck_nodes(graph: Graph) -> list[Node]:
 
 
 def quiet_successors(node: Node) -> list[Node | End]:
-    """Where the instruction at a node leads, without an event."""
-    return [
-        t.representative() if isinstance(t, Node) else t for e, t in node.successors if e.action == EXECUTE
-    ]
+    """Where a node leads without a further event."""
+    return [t.representative() if isinstance(t, Node) else t for t in _quiet(node)]
+
+
+def _quiet(node: Node) -> list[Node | End]:
+    """What follows a node when nothing new strikes: its instruction, or the NMI that is already pending."""
+    pending = node.state.nmi_pending and not node.state.nmi_blocked
+    return [t for e, t in node.successors if e.action == EXECUTE or (pending and e.action == "nmi")]
 
 
 def quiet_run(node: Node) -> tuple[tuple[Node | End, ...], str]:
@@ -48,7 +52,7 @@ def quiet_run(node: Node) -> tuple[tuple[Node | End, ...], str]:
     run: list[Node | End] = []
     seen = {node}
     while True:
-        following = [t for e, t in node.successors if e.action == EXECUTE]
+        following = _quiet(node)
         if not following:
             return tuple(run), "stops"
         target = following[0]

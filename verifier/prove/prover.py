@@ -30,7 +30,8 @@ class Prover:
     """Judges the properties of one model. Properties without a schedule share one search; each with one has its own.
 
     ``bound`` None: to a fixpoint. Otherwise every path with at most that many of each event, by the reference engine,
-    which merges nothing. ``progress`` is told of explored and waiting states now and then.
+    which merges nothing. ``progress`` is told of explored and waiting states now and then. ``latching`` as in
+    `verifier.explore.search.Explorer`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Prover:
         bound: Mapping[str, int] | None = None,
         limits: Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
+        latching: bool = False,
     ) -> None:
         self.model = model
         self.bound = dict(bound) if bound is not None else None
@@ -46,6 +48,7 @@ class Prover:
         self.solver = Solver(self.layout.facts)
         self._limits = limits or Limits()
         self._progress = progress
+        self._latching = latching
         program = model.machine.program
         self._stepper = Stepper(self.layout, self.solver, lambda rip: lift(program.instructions[rip]))
 
@@ -93,13 +96,14 @@ class Prover:
 
     def _explorer(self, properties: list[Property], script: Script, judge: Judge) -> Fixpoint | Enumeration:
         if self.bound is not None:
-            return Enumeration(self._stepper, script, judge, self._limits, self._progress)
+            return Enumeration(self._stepper, script, judge, self._limits, self._progress, self._latching)
         return Fixpoint(
             self._stepper,
             script,
             judge,
             exact=any(isinstance(p.that, Progress) for p in properties),
             tracked=any(isinstance(e, Intact) for p in properties for e in walk(p.that)),
+            latching=self._latching,
             limits=self._limits,
             progress=self._progress,
         )

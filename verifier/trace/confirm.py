@@ -35,7 +35,8 @@ def broken_here(trace: Trace) -> bool:
     """Whether the last step of a run breaks the property it is shown for."""
     last = trace.steps[-1]
     if trace.kind == "stuck":
-        return all(s.move.action == "execute" for s in trace.steps[trace.quiet_from :]) and last.ended != "home"
+        quiet = trace.steps[trace.quiet_from :]
+        return all(s.move.action == "execute" or s.before.nmi_pending for s in quiet) and last.ended != "home"
     if last.ended not in (None, "home"):
         return last.ended == trace.kind
     view = View(trace, last.after, last.ended == "home")
@@ -165,7 +166,7 @@ class View:
     def _handled(self, event: str, body: int) -> bool:
         owed = False
         for step in self._trace.steps:
-            owed = owed or step.move.action == event
+            owed = owed or (step.move.action == event and not step.move.latch)
             if step.after.rip == body and step.ended is None:
                 owed = False
         return not owed

@@ -50,12 +50,13 @@ class Trace:
     @builtins.property
     def schedule(self) -> list[tuple[str, int | None, int]]:
         """The events of the run: name, the address of the boundary it struck at (None: in the interrupted
-        context), and the how-many-th time control stood at that address (from 1)."""
+        context), and the how-many-th time control stood at that address (from 1). An NMI that is held pending
+        counts where it arrives."""
         visits: dict[int | None, int] = {}
         events = []
         for step in self.steps:
             if step.move.action == "execute":
                 visits[step.at] = visits.get(step.at, 0) + 1
-            else:
+            elif not step.before.nmi_pending or step.move.action != "nmi":
                 events.append((step.move.action, step.at, visits.get(step.at, 0) + 1))
         return events
