@@ -1,7 +1,6 @@
-"""Addition and its kin, and comparisons, folded as they are built.
+"""Arithmetic and comparisons, folded as they are built.
 
-Sums keep one constant, on the right: an address is ``base + constant``, and comparing two addresses of one region
-compares the constants, where the base's bounds show that neither sum wraps.
+Comparing two addresses of one region compares their constants, where the base's bounds show that neither sum wraps.
 """
 
 from __future__ import annotations
@@ -10,50 +9,8 @@ from collections.abc import Callable
 from functools import partial
 
 from verifier.terms.bits import all_of, and_, ashr, concat, extract, ite, lshr, not_, or_, sext, shl, xor
+from verifier.terms.sums import add, signed, split
 from verifier.terms.term import FALSE, TRUE, Term, const, intern
-
-
-def add(a: Term, b: Term) -> Term:
-    if a.is_const:
-        a, b = b, a
-    if not b.is_const:
-        return _add_terms(a, b)
-    if b.value == 0:
-        return a
-    if a.is_const:
-        return const(a.value + b.value, a.width)
-    if a.op == "add" and a.args[1].is_const:
-        return add(a.args[0], const(a.args[1].value + b.value, a.width))
-    return _sum(a, b)
-
-
-def _add_terms(a: Term, b: Term) -> Term:
-    if a.op == "add" and a.args[1].is_const:
-        return add(add(a.args[0], b), a.args[1])
-    if b.op == "add" and b.args[1].is_const:
-        return add(add(a, b.args[0]), b.args[1])
-    for x, y in ((a, b), (b, a)):
-        if y.op == "sub" and y.args[1] is x:  # x + (z - x)
-            return y.args[0]
-    if a.width == 1:
-        return xor(a, b)
-    return _sum(a, b)
-
-
-def _sum(a: Term, b: Term) -> Term:
-    width = a.width
-    size = 1 << width
-    offset = signed(b.value, width) if b.is_const else 0
-    lo, hi = (a.lo + offset, a.hi + offset) if b.is_const else (a.lo + b.lo, a.hi + b.hi)
-    if lo < 0 or hi >= size:
-        lo, hi = 0, size - 1
-    known = min(a.known, b.known)
-    return intern("add", (a, b), width, None, lo, hi, known, (a.residue + b.residue) & ((1 << known) - 1))
-
-
-def signed(value: int, width: int) -> int:
-    """The two's complement value of an unsigned one."""
-    return value - (1 << width) if value >> (width - 1) & 1 else value
 
 
 def sub(a: Term, b: Term) -> Term:
@@ -61,7 +18,7 @@ def sub(a: Term, b: Term) -> Term:
         return add(a, const(-b.value, a.width))
     if a is b:
         return const(0, a.width)
-    (x, c), (y, d) = _split(a), _split(b)
+    (x, c), (y, d) = split(a), split(b)
     if x is y:
         return const(c - d, a.width)
     if x.op == "add" and y in x.args:
@@ -73,13 +30,6 @@ def sub(a: Term, b: Term) -> Term:
         return xor(a, b)
     known = min(a.known, b.known)
     return intern("sub", (a, b), a.width, None, 0, None, known, (a.residue - b.residue) & ((1 << known) - 1))
-
-
-def _split(a: Term) -> tuple[Term, int]:
-    """A term as (rest, constant)."""
-    if a.op == "add" and a.args[1].is_const:
-        return a.args[0], a.args[1].value
-    return a, 0
 
 
 def neg(a: Term) -> Term:
@@ -124,7 +74,7 @@ def eq(a: Term, b: Term) -> Term:
         return _eq_const(a, b)
     if a.width == 1:
         return not_(xor(a, b))
-    (x, c), (y, d) = _split(a), _split(b)
+    (x, c), (y, d) = split(a), split(b)
     if x is y:
         return FALSE  # c != d, else a is b
     if c and d:
@@ -170,7 +120,7 @@ def ult(a: Term, b: Term) -> Term:
         return FALSE
     if a.width == 1:
         return and_(not_(a), b)
-    (x, c), (y, d) = _split(a), _split(b)
+    (x, c), (y, d) = split(a), split(b)
     if x is y and _exact(a, x, c) and _exact(b, y, d):
         return TRUE if signed(c, a.width) < signed(d, a.width) else FALSE
     if a.op == "concat" and b.op == "concat" and a.args[-1] is b.args[-1]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import reduce
 from itertools import pairwise
 
+from verifier.terms.sums import add
 from verifier.terms.term import FALSE, TRUE, Term, const, intern
 
 
@@ -243,16 +244,10 @@ def _mask(a: Term, mask: int) -> Term:
         # rounding base + c down to a power of two that the base is aligned to
         bits = low.bit_length() - 1
         if a.args[0].known >= bits and a.args[0].residue & (low - 1) == 0:
-            return _rounded(a, mask)
+            return add(a.args[0], const(a.args[1].value & mask, a.width))
     if a.op == "var" and mask + (mask & -mask) == 1 << a.width and a.known >= (mask & -mask).bit_length() - 1:
         return a
     return _select(a, ~mask & ((1 << a.width) - 1), ones=False)
-
-
-def _rounded(a: Term, mask: int) -> Term:
-    from verifier.terms.arithmetic import add
-
-    return add(a.args[0], const(a.args[1].value & mask, a.width))
 
 
 def _select(a: Term, fixed: int, ones: bool) -> Term:
