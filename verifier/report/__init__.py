@@ -1,0 +1,1 @@
+"""What a person or a program reads: verdicts as text and JSON, counterexamples as timelines."""
