@@ -111,10 +111,11 @@ class Recogniser:
     ) -> None:
         """What happens from a node on depends on these; so does, unless written in between, what happens before.
 
-        Havoc variables are left out: literals about live ones are part of every key.
+        Havoc variables are left out: literals about live ones are part of every key. Variables that such literals tie
+        them to are not, and so matter too.
         """
         known_atoms = {a for a in atoms if not a.havocs}
-        known_variables = {v for v in variables if not v.havocs}
+        known_variables = {v for v in _tied(node.state.path, variables) if not v.havocs}
         work: list[tuple[Node, Iterable[int], set[Term], set[Term]]] = [(node, live, known_atoms, known_variables)]
         while work:
             at, locations, new_atoms, new_variables = work.pop()
@@ -185,6 +186,14 @@ class Recogniser:
         path = _relevant(node, other, names)
         wanted = _relevant(other, other, self._key(order, other)[1])
         return wanted <= path if self._subsume else wanted == path
+
+
+def _tied(path: frozenset[Term], variables: Iterable[Term]) -> set[Term]:
+    """Variables, and if there are havoc variables among them, all that the path ties to them."""
+    reach = set(variables)
+    if any(v.havocs for v in reach):
+        reach.update(*[literal.support for literal in connected(path, frozenset(reach))])
+    return reach
 
 
 def _named(term: Term, names: Names) -> Hashable:

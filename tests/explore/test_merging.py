@@ -1,0 +1,190 @@
+"""Programs against which states must not be merged: each looks alike where it differs.
+
+Every one of them was written as an attack on one step of the argument in `verifier.explore.recognise`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from explore_models import by_enumeration, by_fixpoint, verdicts, write_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Case(NamedTuple):
+    name: str
+    program: str
+    that: str
+    expect: str
+    more: dict[str, Any] = {}  # noqa: RUF012
+
+
+IRQ = {"irq": "entry: irq, gate: interrupt"}
+
+CASES = [
+    Case(
+        "a havoc variable bounded through a plain one",
+        # rax is anything (a hole), then equal to rbx; whether rbx < 5 is decided on the way, and rax only later
+        """
+nmi:
+    push %rax
+    push %rbx
+body:
+    ...
+    cmp %rbx,%rax
+    jne leave
+    cmp $5,%rbx
+    jb 1f
+    nop
+1:  mov $0,%ebx
+    cmp $5,%rax
+    jae bad
+leave:
+    pop %rbx
+    pop %rax
+    iretq
+bad:
+    nop
+    jmp leave
+""",
+        "unreachable(bad)",
+        "refuted",
+        {"holes": {"body": "keeps: [rbx]"}},
+    ),
+    Case(
+        "IF differs, decided by a literal on the path",
+        """
+nmi:
+    pushfq
+    popq %gs:word
+    testl $0x200,24-8(%rsp)
+    testb $1,%gs:other
+    je 1f
+    testl $0x200,16(%rsp)
+    je 1f
+    nop
+    pushq 16(%rsp)
+    popfq
+1:  nop
+    nop
+    cli
+    iretq
+irq:
+    movb $1,%gs:flag
+    iretq
+""",
+        "at_rest",
+        "refuted",
+        {"events": "nmi: any, irq: any", "idt": IRQ},
+    ),
+    Case(
+        "the only copy of a saved word is in a register",
+        # the frame is moved to rbx.. or not: memory is the same on both ways
+        """
+nmi:
+    testb $1,%gs:other
+    je 1f
+    mov (%rsp),%rcx
+    jmp 2f
+1:  movq $0,%rcx
+    nop
+2:  movq $0,(%rsp)
+    nop
+    nop
+    hlt
+""",
+        "intact(frame)",
+        "refuted",
+        {"events": "nmi: 1"},
+    ),
+    Case(
+        "the only copy of a saved word is in a register, the other way round",
+        """
+nmi:
+    testb $1,%gs:other
+    jne 1f
+    mov (%rsp),%rcx
+    nop
+    nop
+    jmp 2f
+1:  movq $0,%rcx
+2:  movq $0,(%rsp)
+    nop
+3:  jmp 3b
+""",
+        "intact(frame)",
+        "refuted",
+        {"events": "nmi: 1"},
+    ),
+    Case(
+        "a register kept copy first, then the one without",
+        """
+nmi:
+    testb $1,%gs:other
+    je 1f
+    mov (%rsp),%rcx
+    movq $0,(%rsp)
+    jmp 2f
+1:  movq %rcx,8(%rsp)
+    nop
+    nop
+    movq $0,(%rsp)
+2:  nop
+    movq $0,%rcx
+3:  jmp 3b
+""",
+        "intact(frame)",
+        "refuted",
+        {"events": "nmi: 1"},
+    ),
+    Case(
+        "memory below the interrupted stack, read at home",
+        """
+nmi:
+    testb $1,%gs:other
+    je 1f
+    mov 24(%rsp),%rax
+    movq $1,-8(%rax)
+    jmp 2f
+1:  mov 24(%rsp),%rax
+    nop
+    movq $2,-8(%rax)
+2:  mov 0,%eax
+    iretq
+""".replace("mov 0,", "mov $0,"),
+        '"qword -8(%rsp) == 1"',
+        "refuted",
+        {"at": "outermost-return"},
+    ),
+    Case(
+        "memory in a stack of its own, read at home",
+        """
+nmi:
+    testb $1,%gs:other
+    je 1f
+    movq $1,-64(%rsp)
+    jmp 2f
+1:  nop
+    movq $2,-64(%rsp)
+2:  nop
+    iretq
+""",
+        "intact(frame at nmi_ist.top - 64)",
+        "refuted",
+        {"at": "outermost-return"},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_states_that_differ_are_not_merged(case: Case, tmp_path: Path) -> None:
+    more = dict(case.more)
+    at = f", at: {more.pop('at')}" if "at" in more else ""
+    model = write_model(tmp_path, case.program, {"p": f"that: {case.that}{at}"}, **more)
+    counts = dict.fromkeys(model.environment.events, 1)
+    assert verdicts(by_enumeration(model, counts)) == {"p": case.expect}
+    assert verdicts(by_fixpoint(model, counts)) == {"p": case.expect}
+    assert verdicts(by_fixpoint(model)) == {"p": case.expect}
