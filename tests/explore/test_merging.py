@@ -55,6 +55,25 @@ bad:
         {"holes": {"body": "keeps: [rbx]"}},
     ),
     Case(
+        "IF differs where interrupts are masked first",
+        """
+nmi:
+    testb $1,%gs:other
+    je 1f
+    sti
+1:  nop
+    nop
+    cli
+    iretq
+irq:
+    movb $1,%gs:flag
+    iretq
+""",
+        "at_rest",
+        "refuted",
+        {"events": "nmi: any, irq: any", "idt": IRQ},
+    ),
+    Case(
         "IF differs, decided by a literal on the path",
         """
 nmi:

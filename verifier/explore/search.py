@@ -15,7 +15,7 @@ from verifier.explore.graph import End, Graph, Node
 from verifier.explore.recognise import Recogniser
 from verifier.machine.events import EVENTS
 from verifier.machine.state import HOME, State, starts
-from verifier.machine.step import EXECUTE, Edge, Stepper
+from verifier.machine.step import EXECUTE, HELD, Edge, Stepper
 from verifier.terms import const
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Explorer:
             yield from self._pending(state, ghost)
         for event in self.script.offers(ghost, state.rip):
             if not forced or event == "machine_check":
-                yield from self._strikes(state, ghost, event)
+                yield from self._strikes(node, event)
         if state.rip != HOME and not (forced and state.cell("inhibit") is const(0, 2)):
             for edge in self.stepper.execute(state):
                 yield edge, self._arrive(ghost, edge)
@@ -99,22 +99,29 @@ class Explorer:
         for edge in self.stepper.strike(state, "nmi"):
             yield edge, self._arrive(self.script.delivered(ghost, "nmi"), edge)
 
-    def _strikes(self, state: State, ghost: Ghost, event: str) -> Iterator[tuple[Edge, Ghost]]:
+    def _strikes(self, node: Node, event: str) -> Iterator[tuple[Edge, Ghost]]:
+        state = node.state
         if not self.stepper.can_arise(state, event):
             return
         self.tally.offered[event, state.rip] += 1
-        counted = self.script.came(ghost, event, state.rip)
+        counted = self.script.came(node.ghost, event, state.rip)
         if self.latching and EVENTS[event].blocks_nmi and state.nmi_blocked and not state.nmi_pending:
             yield self.stepper.latch(state), counted
         after = self.script.delivered(counted, event)
         any_edge = False
         for edge in self.stepper.strike(state, event):
+            if edge.ended == HELD:
+                self.held(node, edge)
+                continue
             any_edge = True
             yield edge, self._arrive(after, edge)
         if any_edge:
             self.tally.struck[event, state.rip] += 1
         else:
             self.tally.held_back(event, state.rip, why_held(state, event))
+
+    def held(self, node: Node, edge: Edge) -> None:
+        """An event was held back at a node, wherever the edge's path holds."""
 
     def _arrive(self, ghost: Ghost, edge: Edge) -> Ghost:
         return ghost if edge.state is None else self.script.arrived(ghost, edge.state.rip)
@@ -174,6 +181,9 @@ class Fixpoint(Explorer):
             self.graph.complete = True
         self.graph.merges = self.recogniser.merges
         return self.graph
+
+    def held(self, node: Node, edge: Edge) -> None:
+        self.recogniser.step(node, edge)
 
     def _refresh(self) -> bool:
         """Compare merged nodes again where more turned out to matter; True if some are back on the frontier."""

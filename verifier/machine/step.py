@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from verifier.terms import Solver
 
 EXECUTE = "execute"
+#: How an edge ends that leads nowhere: the event was held back.
+HELD = "held"
 _DEBUG = 1
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
@@ -37,9 +39,10 @@ class Edge:
     """One way a step can go.
 
     ``state`` is None where the run ends badly: then ``ended`` is a kind of `verifier.machine.events.MISHAPS`, or
-    ``unresolved``, and ``detail`` says what and where. ``choices`` are the values left open, for re-execution;
-    ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the path literals
-    (without sign) that a decision found there, ``variables`` those that a new decision was about.
+    ``unresolved``, and ``detail`` says what and where. It is None too where an event is held back (``ended`` `HELD`):
+    nothing happens then, but that it does depends on what was read. ``choices`` are the values left open, for
+    re-execution; ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the
+    path literals (without sign) that a decision found there, ``variables`` those that a new decision was about.
     """
 
     action: str
@@ -82,7 +85,7 @@ class Stepper:
         return EVENTS[name].asynchronous or (contract is not None and name in contract.may_raise)
 
     def strike(self, state: State, name: str) -> Iterator[Edge]:
-        """Every way an event that can arise strikes at this boundary; none where it is held back."""
+        """Every way an event that can arise strikes at this boundary, or is held back (`HELD`) by a mask."""
         event, contract = EVENTS[name], self.hole_at(state)
         if event.blocks_nmi and state.nmi_blocked:
             return iter(())
@@ -104,17 +107,16 @@ class Stepper:
         return self.layout.machine.contracts[str(instruction.hole)]
 
     def _edges(self, state: State, action: str, run: Callable[[Execution], bool]) -> Iterator[Edge]:
-        def attempt(x: Execution) -> tuple[str | None, str] | None:
+        def attempt(x: Execution) -> tuple[str | None, str]:
             try:
-                return (None, "") if run(x) else None
+                return (None if run(x) else HELD), ""
             except Mishap as mishap:
                 return mishap.kind, mishap.detail
             except Unresolved as unresolved:
                 return "unresolved", unresolved.reason
 
         for x, outcome in branches(self.layout, self.solver, state, attempt):
-            if outcome is not None:
-                yield _edge(x, action, *outcome)
+            yield _edge(x, action, *outcome)
 
 
 def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool = False) -> Edge:
