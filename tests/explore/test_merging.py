@@ -100,38 +100,42 @@ irq:
         {"events": "nmi: any, irq: any", "idt": IRQ},
     ),
     Case(
-        "the only copy of a saved word is in a register",
-        # the frame is moved to rbx.. or not: memory is the same on both ways
-        """
-nmi:
-    testb $1,%gs:other
-    je 1f
-    mov (%rsp),%rcx
-    jmp 2f
-1:  movq $0,%rcx
-    nop
-2:  movq $0,(%rsp)
-    nop
-    nop
-    hlt
-""",
-        "intact(frame)",
-        "refuted",
-        {"events": "nmi: 1"},
-    ),
-    Case(
-        "the only copy of a saved word is in a register, the other way round",
+        "the only copy of a saved word is in a register that is not read again",
         """
 nmi:
     testb $1,%gs:other
     jne 1f
     mov (%rsp),%rcx
-    nop
-    nop
+    movq $0,(%rsp)
     jmp 2f
-1:  movq $0,%rcx
-2:  movq $0,(%rsp)
+1:  xor %ecx,%ecx
     nop
+    nop
+    nop
+    movq $0,(%rsp)
+2:  jmp 2b
+""",
+        "intact(frame)",
+        "refuted",
+        {"events": "nmi: 1"},
+    ),
+    Case(
+        "the only copy of a saved word is equal to a register by the path alone",
+        """
+nmi:
+    testb $1,%gs:other
+    jne 1f
+    cmp (%rsp),%rcx
+    jne 3f
+    movq $0,(%rsp)
+    jmp 2f
+1:  xor %ecx,%ecx
+    nop
+    nop
+    nop
+    nop
+    movq $0,(%rsp)
+2:  jmp 2b
 3:  jmp 3b
 """,
         "intact(frame)",
@@ -139,61 +143,25 @@ nmi:
         {"events": "nmi: 1"},
     ),
     Case(
-        "a register kept copy first, then the one without",
+        "what a property at a label reads",
         """
 nmi:
     testb $1,%gs:other
-    je 1f
-    mov (%rsp),%rcx
-    movq $0,(%rsp)
-    jmp 2f
-1:  movq %rcx,8(%rsp)
-    nop
-    nop
-    movq $0,(%rsp)
-2:  nop
-    movq $0,%rcx
-3:  jmp 3b
-""",
-        "intact(frame)",
-        "refuted",
-        {"events": "nmi: 1"},
-    ),
-    Case(
-        "memory below the interrupted stack, read at home",
-        """
-nmi:
-    testb $1,%gs:other
-    je 1f
-    mov 24(%rsp),%rax
-    movq $1,-8(%rax)
-    jmp 2f
-1:  mov 24(%rsp),%rax
-    nop
-    movq $2,-8(%rax)
-2:  mov 0,%eax
-    iretq
-""".replace("mov 0,", "mov $0,"),
-        '"qword -8(%rsp) == 1"',
-        "refuted",
-        {"at": "outermost-return"},
-    ),
-    Case(
-        "memory in a stack of its own, read at home",
-        """
-nmi:
-    testb $1,%gs:other
-    je 1f
-    movq $1,-64(%rsp)
+    jne 1f
+    mov $1,%ecx
     jmp 2f
 1:  nop
-    movq $2,-64(%rsp)
+    nop
+    nop
+    mov $2,%ecx
 2:  nop
+the_end:
+    xor %ecx,%ecx
     iretq
 """,
-        "intact(frame at nmi_ist.top - 64)",
+        '"ecx == 1"',
         "refuted",
-        {"at": "outermost-return"},
+        {"at": "the_end"},
     ),
 ]
 

@@ -48,7 +48,7 @@ from verifier.terms import (
 from verifier.terms.bits import lshr, shl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from verifier.explore.schedule import Ghost, Script
     from verifier.machine.layout import Layout
@@ -163,15 +163,26 @@ class Meaning:
         return all_of([self.word_held(name) for name in self._state.home.tracked.values()])
 
     def word_held(self, name: str) -> Term:
-        """Whether a saved word is the value of some register or word of memory; one that is a constant always is."""
+        """Whether a saved word is the value of some register or word of memory; one that is a constant always is.
+
+        Where the very words lie in memory is part of what a search compares states by; other places are looked at.
+        """
         state = self._state
         wanted = state.home.cell(name)
-        if state.rip == HOME or wanted.is_const:
+        if state.rip == HOME or wanted.is_const or wanted in state.memory.values():
             return TRUE
-        if wanted in state.cells or wanted in state.memory.values() or wanted is state.rflags:
-            return TRUE
-        held = {*state.cells, *state.memory.values(), state.rflags}
-        return any_of([eq(h, wanted) for h in held if h.width == 64])
+        held = [(places, eq(word, wanted)) for places, word in self._words() if word.width == 64]
+        sure = [places for places, same in held if same is TRUE][:1]
+        for places in sure or [places for places, same in held if same is not FALSE]:
+            self.looked_at.update(places)
+        return any_of([same for _, same in held])
+
+    def _words(self) -> Iterator[tuple[Iterable[int], Term]]:
+        """Every word of the state, with the locations that it stands in."""
+        state = self._state
+        yield [CELL_INDEX[f] for f in FLAGS], state.rflags
+        for at, word in (*enumerate(state.cells), *state.memory.items()):
+            yield [at], word
 
     def _frame_at(self, address: Term) -> Term:
         home = self._state.home
