@@ -148,6 +148,12 @@ class Garden:
         low = self.source.choice((0, high, self.source.randrange(high + 1)))
         return self._made(operation, extract(a.term, high, low), (a,), high - low + 1, (high, low))
 
+    def _round(self, _operation: str) -> Grown:
+        a = self.pick()
+        mask = const(-1 << self.source.randrange(a.term.width), a.term.width)
+        b = Grown(mask, (mask.value,) * len(self.valuations), hex(mask.value))
+        return self._made("and", apply("and", (a.term, mask)), (a, b), a.term.width)
+
     def _bit(self, _operation: str) -> Grown:
         a = self.pick()
         at = min(a.term.width - 1, self.source.choice((a.term.known, self.source.randrange(a.term.width))))
