@@ -143,6 +143,67 @@ nmi:
         {"events": "nmi: 1"},
     ),
     Case(
+        "memory below the interrupted stack, read at home",
+        """
+nmi:
+    testb $1,%gs:other
+    jne 1f
+    mov 24(%rsp),%rax
+    movq $1,-8(%rax)
+    jmp 2f
+1:  mov 24(%rsp),%rax
+    nop
+    nop
+    nop
+    movq $2,-8(%rax)
+2:  xor %eax,%eax
+    iretq
+""",
+        '"qword -8(%rsp) == 1"',
+        "refuted",
+        {"at": "outermost-return"},
+    ),
+    Case(
+        "memory in a stack of its own, read at home",
+        """
+nmi:
+    testb $1,%gs:other
+    jne 1f
+    jmp 2f
+1:  nop
+    nop
+    nop
+    movq $2,(%rsp)
+    movq 8(%rsp),%rax
+2:  xor %eax,%eax
+    jmp 3f
+3:  hlt
+    iretq
+""",
+        "intact(frame at nmi_ist.top - 40)",
+        "refuted",
+        {"at": "outermost-return"},
+    ),
+    Case(
+        "memory in a stack of its own, read at home: the saved cs below the frame",
+        """
+nmi:
+    testb $1,%gs:other
+    jne 1f
+    movq $1,-64(%rsp)
+    jmp 2f
+1:  nop
+    nop
+    nop
+    movq $2,-64(%rsp)
+2:  nop
+    iretq
+""",
+        '"qword -24(%rsp) == 1"',
+        "refuted",
+        {"at": "outermost-return", "ist": False},
+    ),
+    Case(
         "what a property at a label reads",
         """
 nmi:

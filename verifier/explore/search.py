@@ -28,17 +28,15 @@ if TYPE_CHECKING:
 class Observer(Protocol):
     """Watches a search on behalf of properties."""
 
-    #: Locations that are looked at whenever a run comes home.
-    home_reads: frozenset[int]
-
     def node(self, node: Node) -> tuple[Iterable[int], Iterable[Term]]:
         """A new state; returns the locations and the variables that its judgement depended on."""
 
     def settled(self, cost: tuple[int, int]) -> bool:
         """Whether nothing that costs more than this can change any judgement."""
 
-    def end(self, end: End) -> Iterable[Term]:
-        """A run has ended; returns the variables that the judgement depended on."""
+    def end(self, end: End) -> tuple[Iterable[int], Iterable[Term]]:
+        """A run has ended; returns the locations after its last step, and the variables, that the judgement
+        depended on."""
 
 
 @dataclass(slots=True)
@@ -218,5 +216,5 @@ class Fixpoint(Explorer):
         self.recogniser.step(node, edge)
         node.successors.append((edge, end))
         self.graph.ends.append(end)
-        live = frozenset() if edge.ended else self.observer.home_reads - edge.writes
-        self.recogniser.learn(node, live, (), self.observer.end(end))
+        locations, variables = self.observer.end(end)
+        self.recogniser.learn(node, set(locations) - edge.writes, (), variables)

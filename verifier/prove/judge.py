@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.ir.cells import CELL_INDEX
 from verifier.machine.events import MISHAPS
 from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
@@ -41,29 +40,6 @@ class Judge:
         self.violations: dict[str, Violation] = {}
         self.doubts: dict[str, str] = {}
         self.judged: dict[str, int] = {p.name: 0 for p in properties}
-        self.home_reads = frozenset(self._home_reads())
-
-    def _home_reads(self) -> set[int]:
-        """Everything that the properties judged at home can look at there."""
-        looked: set[int] = set()
-        for p in self._at_home:
-            for e in walk(p.that):
-                if isinstance(e, Restored):
-                    looked.update(i for c in e.cells for i in _indices(c))
-                elif isinstance(e, AtRest):
-                    looked.update(self._rest_locations())
-                elif not isinstance(e, Handled):
-                    looked.update(CELL_INDEX.values())
-                    looked.update(self._rest_locations())
-        return looked
-
-    def _rest_locations(self) -> set[int]:
-        locations = set()
-        for number, region in enumerate(self._layout.regions):
-            for datum in region.data:
-                for byte in range(datum.offset, datum.offset + datum.size):
-                    locations.add(self._layout.location(number, byte // 8))
-        return locations
 
     def node(self, node: Node) -> tuple[Iterable[int], Iterable[Term]]:
         looked: set[int] = set()
@@ -74,16 +50,17 @@ class Judge:
                     looked |= self._judge(p, node, None, node.state, node.ghost, variables)
         return looked, variables
 
-    def end(self, end: End) -> Iterable[Term]:
+    def end(self, end: End) -> tuple[Iterable[int], Iterable[Term]]:
+        looked: set[int] = set()
         variables: set[Term] = set()
         if end.kind == "home":
             assert end.edge.state is not None
             for p in self._at_home:
-                self._judge(p, end.node, end, end.edge.state, end.ghost, variables)
+                looked |= self._judge(p, end.node, end, end.edge.state, end.ghost, variables)
         elif end.kind in MISHAPS and self._script.complete(end.ghost):
             for p in self._restored:
                 self._keep(p, control_lost(end))
-        return variables
+        return looked, variables
 
     def settled(self, cost: tuple[int, int]) -> bool:
         return all(name in self.violations and self.violations[name].cost <= cost for name in self._names)
@@ -203,11 +180,3 @@ def _kind(e: Expression) -> str:
     return {Restored: "restored", Intact: "intact", Handled: "handled", AtRest: "at-rest", Unreachable: "reached"}.get(
         type(e), "expression"
     )
-
-
-def _indices(cell: str) -> list[int]:
-    from verifier.ir.cells import FLAGS
-
-    if cell == "rflags":
-        return [CELL_INDEX[f] for f in FLAGS]
-    return [CELL_INDEX[cell]] if cell in CELL_INDEX else []
