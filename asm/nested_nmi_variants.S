@@ -6,6 +6,7 @@
  *   REPAIR_RETURN     the nested return brings back flags, stack and rip
  *   REPAIR_FLAG       the flag is set again where an NMI on the final iret starts the body over
  *   REPAIR_GP_WINDOW  an NMI before the #GP handler has set the flag again counts as nested
+ *   REPAIR_EXIT       interrupts off before the flag is cleared, for a body that may have set IF
  */
 
 nmi:
@@ -35,6 +36,9 @@ is_unnested_nmi:
 regular_nmi_code:
 	...
 nmi_exit:
+#ifdef REPAIR_EXIT
+	cli
+#endif
 	movb $0,%gs:nmi_stack_nesting
 nmi_iret_address:
 	iretq
@@ -71,6 +75,7 @@ nmi_nested_and_already_corrupted:
 #ifdef REPAIR_RETURN
 	movq 24(%rsp),%rsp
 	popfq
+nmi_nested_ret:
 	ret
 #else
 	popfq
