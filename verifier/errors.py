@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from verifier.source import Span
 
+#: Characters of a message that are shown: what it quotes may be as long as a file.
+_LONGEST = 500
+
 
 class VerifierError(Exception):
     """Something the user wrote cannot be used: shown as one message with position and hint, exit code 2."""
@@ -26,7 +29,8 @@ class VerifierError(Exception):
     def render(self) -> str:
         """The whole message: ``file:line:column: error: …``, the excerpt with a caret, and the hint."""
         where = f"{self.span.where}: " if self.span else ""
-        lines = [f"{where}error: {self.message}"]
+        message = self.message if len(self.message) <= _LONGEST else f"{self.message[:_LONGEST]}…"
+        lines = [f"{where}error: {message}"]
         if self.span:
             lines += self.span.excerpt()
         if self.hint:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+#: Characters of a line that an excerpt shows, and how many of them before a place far to the right.
+_SHOWN = 200
+_CONTEXT = 60
+_CUT = "..."
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -26,11 +31,12 @@ class Span:
 
     def excerpt(self) -> list[str]:
         """The source line with a caret line below it, then one line per expansion it came from."""
-        text = self.text.rstrip("\n")
-        shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text[:200])
+        text, skipped = self._window()
+        shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
         number = f"{self.line:5} | "
-        pad = "".join("\t" if c == "\t" else " " for c in shown[: self.column - 1])
-        carets = "^" * max(1, min(self.end, len(shown) + 1) - self.column)
+        before = self.column - 1 - skipped
+        pad = "".join("\t" if c == "\t" else " " for c in shown[:before])
+        carets = "^" * max(1, min(self.end - skipped, len(shown) + 1) - before - 1)
         lines = [number + shown, " " * 5 + " | " + pad + carets]
         origin = self.origin
         for _ in range(3):
@@ -39,6 +45,14 @@ class Span:
             lines.append(f"      expanded from {origin.where}: {origin.text.strip()[:100]}")
             origin = origin.origin
         return lines
+
+    def _window(self) -> tuple[str, int]:
+        """As much of the line as fits, and by how many columns it is shifted to the left."""
+        text = self.text.rstrip("\n")
+        if self.column <= _CONTEXT or self.end <= _SHOWN:
+            return text[:_SHOWN], 0
+        first = self.column - 1 - _CONTEXT
+        return _CUT + text[first : first + _SHOWN], first - len(_CUT)
 
     def narrow(self, column: int, end: int) -> Span:
         """The same line, another stretch of it."""

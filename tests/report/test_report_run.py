@@ -129,7 +129,7 @@ def test_the_schedule() -> None:
     assert whole["trace"]["schedule"] == [
         {"event": "nmi", "at": None, "occurrence": 1},
         {"event": "page_fault", "at": "work+0x1", "occurrence": 1},
-        {"event": "nmi", "at": "work+0x1", "occurrence": 1},
+        {"event": "nmi", "at": "work+0x1", "occurrence": 2},
     ]
 
 

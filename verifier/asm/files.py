@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier.asm.budget import FILE_BYTES
+from verifier.asm.budget import FILE_BYTES, LINES
 from verifier.errors import AsmError, nearest
 from verifier.source import Span
 
@@ -126,21 +126,32 @@ def _short(path: Path) -> str:
 
 
 def decode(data: bytes, name: str, span: Span | None = None) -> str:
-    """Bytes as text; `AsmError` with the line for NUL bytes and for what is not UTF-8."""
+    """Bytes as text; `AsmError` at the place of what is not UTF-8 and of what `check_text` refuses."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise AsmError(f"{name}:{line}: not UTF-8 text", span, "is this a binary file?") from error
+        head = error.object[: error.start].decode()
+        raise _no_text("not UTF-8: this is no text file", head, name, span) from None
     check_text(text, name, span)
     return text
 
 
 def check_text(text: str, name: str, span: Span | None = None) -> None:
-    """Refuse NUL bytes: no assembly text has any."""
+    """Refuse NUL bytes, which no assembly text has, and more lines than any has; ``span`` asked for the text."""
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise AsmError(f"{name}:{line}: NUL byte in the text", span, "is this a binary file?")
+        head = text[: text.index("\0")]
+        raise _no_text("a NUL byte: this is no text file", head, name, span)
+    if text.count("\n") > LINES:
+        raise AsmError(f"{name} has more than {LINES:,} lines", span)
+
+
+def _no_text(message: str, head: str, name: str, origin: Span | None) -> AsmError:
+    """An error at the character after ``head``, whose last line is text still."""
+    start = head.rfind("\n") + 1
+    column = len(head) - start + 1
+    text = f"{head[start:]}\ufffd"
+    place = Span(name, head.count("\n") + 1, column, column + 1, text, origin)
+    return AsmError(message, place, "assembly texts are UTF-8")
 
 
 def reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from verifier.asm.program import Instruction, Program, Section, Symbol, Target
 from verifier.asm.relax import Relaxation
 from verifier.asm.sections import Bytes, Code, Datum, Fill, Hole, Item, Org, Pad, SectionBuilder
 from verifier.errors import AsmError, nearest
+from verifier.source import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from verifier.asm.sections import Place
     from verifier.asm.state import Assembly
     from verifier.asm.symbols import SymbolEntry
-    from verifier.source import Span
 
 _PAGE = 4096
 _LARGE_PAGE = 2 << 20
@@ -60,7 +60,7 @@ class Linker:
             if s.allocated and s.size
         )
         if not self._instructions:
-            raise AsmError("the text has no instruction")
+            raise AsmError("the text has no instruction", Span(files[0], 1, 1, 2, ""))
         return Program(
             instructions=self._instructions,
             symbols=self._symbols(),

@@ -68,7 +68,11 @@ def specifications(paths: Iterable[str]) -> list[Path]:
     found: list[Path] = []
     for name in paths:
         path = Path(name)
-        if path.is_dir():
+        try:
+            folder = path.is_dir()
+        except OSError as error:  # a name too long
+            raise UsageError(f"{name[:200]}: {error.strerror}") from None
+        if folder:
             inside = sorted(p for p in path.rglob("*.yaml") if p.is_file())
             if not inside:
                 raise UsageError(f"{name}: no *.yaml below this folder")

@@ -1,6 +1,7 @@
 """The reference engine: every path up to a bound on events, one by one, with nothing merged or forgotten.
 
-It shares the step with the fixpoint search and none of the recognition of states: an oracle for small bounds.
+Only a loop that comes back to the very same state without an event is not run twice. It shares the step with the
+fixpoint search and none of the recognition of states: an oracle for small bounds.
 """
 
 from __future__ import annotations
@@ -71,6 +72,21 @@ class Enumeration(Explorer):
                 continue
             events = node.events + (edge.action != EXECUTE)
             target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
+            before = _same_before(target)
+            if before is not None:
+                node.successors.append((edge, before))
+                continue
             node.successors.append((edge, target))
             targets.append(target)
         return targets
+
+
+def _same_before(node: Node) -> Node | None:
+    """The very same state earlier on this path, with no event in between: a loop that need not be run again."""
+    before = node
+    while before.edge is not None and before.edge.action == EXECUTE and before.parent is not None:
+        before = before.parent
+        old, new = before.state, node.state
+        if old.rip == new.rip and old.cells == new.cells and old.memory == new.memory and old.path == new.path:
+            return before
+    return None

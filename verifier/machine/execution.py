@@ -256,9 +256,10 @@ class Execution:
                 raise Unresolved(f"a jump to {self.describe(target)}, which can be anywhere in the program")
 
     def describe(self, address: Term) -> str:
+        """An address for messages: a label, a place in a region, or that it is not known."""
         if address.is_const:
             return self.layout.machine.program.describe(address.value)
-        return repr(address)
+        return self.layout.describe(address) or "an address that depends on data"
 
 
 def atom(literal: Term) -> Term:

@@ -81,6 +81,12 @@ class Layout:
         """Whether an address is a constant distance from some region's base, inside it or not."""
         return address.is_const or _split(address)[0] in self._by_base
 
+    def describe(self, address: Term) -> str | None:
+        """``region+offset`` for an address a constant distance from a region's base, else None."""
+        root, offset = _split(address)
+        number = self._by_base.get(root)
+        return None if number is None else f"{self.regions[number].name}{offset:+#x}"
+
     def inside(self, region: int, address: Term, size: int) -> Term:
         """The condition that ``size`` bytes at an address lie in a region."""
         base, limit = self.bases[region], self.regions[region].size - size

@@ -167,10 +167,12 @@ class Value:
         """A plain integer in ``low..high``, a multiple of ``step``."""
         value = integer_from(self.node.value) if self.is_plain else None
         if value is None:
-            hint = "a leading 0 is no octal here: write decimal or 0x…"
-            quoted = "write it without quotes"
-            digits = isinstance(self.node, yaml.ScalarNode) and self.node.value.isdigit()
-            raise self._unlike("an integer", (hint if self.is_plain else quoted) if digits else None)
+            octal_hint = "a leading 0 is no octal here: write decimal or 0x…"
+            quoted_hint = "write it without quotes"
+            text = self.node.value if isinstance(self.node, yaml.ScalarNode) else ""
+            octal = self.is_plain and text.startswith("0")
+            hint = octal_hint if octal else quoted_hint if not self.is_plain else None
+            raise self._unlike("an integer", hint if text.isdigit() else None)
         if not low <= value <= high:
             shown = [f"{n:#x}" if abs(n) > 1 << 32 else f"{n}" for n in (low, high)]
             raise self.error(f"{self.path} must be in {shown[0]}..{shown[1]}, not {self.node.value}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import TEXT_BASE
-from verifier.errors import nearest
+from verifier.errors import UsageError, nearest
 from verifier.spec.document import integer_from
 
 if TYPE_CHECKING:
@@ -32,9 +32,12 @@ def project_root(spec: Path) -> Path:
     """The folder tree that files named in ``spec`` must lie in.
 
     The nearest folder above it (symbolic links resolved) that holds ``pyproject.toml`` or ``.git``; else its
-    own.
+    own. UsageError for a path that leads nowhere.
     """
-    folder = spec.resolve().parent
+    try:
+        folder = spec.resolve().parent
+    except (OSError, RuntimeError, ValueError):  # a loop of symbolic links, a working folder that is gone
+        raise UsageError(f"{spec}: cannot be looked up") from None
     marked = (f for f in (folder, *folder.parents) if any((f / mark).exists() for mark in PROJECT_MARKS))
     return next(marked, folder)
 

@@ -7,7 +7,7 @@ the load of the machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import z3
 
@@ -16,8 +16,9 @@ from verifier.terms.bits import not_
 from verifier.terms.term import FALSE, TRUE, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+T = TypeVar("T")
 Answer = Literal["sat", "unsat", "unknown"]
 
 #: z3 resource units per query: a few seconds of work on the machines of 2026.
@@ -102,6 +103,7 @@ class Solver:
     def _solver(self, literals: list[Term], variables: Iterable[Term]) -> Any:
         solver = z3.SolverFor("QF_BV")
         solver.set("rlimit", self._rlimit)
+        solver.set("ctrl_c", False)  # an interrupt is Python's to handle, not an unknown answer
         mentioned = {v for t in literals for v in t.support} | set(variables)
         for v in sorted(mentioned, key=lambda v: v.id):
             solver.add(*self._bounds(v))
@@ -132,20 +134,8 @@ class Solver:
         return self.translate(term) == 1
 
     def translate(self, term: Term) -> Any:
-        """A term as a z3 bit-vector; deep terms are handled without recursion on the Python stack."""
-        stack = [term]
-        done = self._translated
-        while stack:
-            t = stack[-1]
-            if t in done:
-                stack.pop()
-                continue
-            missing = [a for a in t.args if a not in done]
-            if missing:
-                stack += missing
-                continue
-            done[stack.pop()] = self._build(t)
-        return done[term]
+        """A term as a z3 bit-vector."""
+        return _fold_up(term, self._translated, self._build)
 
     def _build(self, t: Term) -> Any:
         args = [self._translated[a] for a in t.args]
@@ -208,6 +198,22 @@ def connected(path: Iterable[Term], support: frozenset[Term]) -> list[Term]:
     return found
 
 
+def _fold_up(term: Term, done: dict[Term, T], build: Callable[[Term], T]) -> T:
+    """What ``build`` makes of a term, once it has been done for all that is in it; no recursion, terms are deep."""
+    stack = [term]
+    while stack:
+        t = stack[-1]
+        if t in done:
+            stack.pop()
+            continue
+        missing = [a for a in t.args if a not in done]
+        if missing:
+            stack += missing
+            continue
+        done[stack.pop()] = build(t)
+    return done[term]
+
+
 class Valuation:
     """Values for variables, and so for every term over them; z3 plays no part in it."""
 
@@ -218,18 +224,7 @@ class Valuation:
     def __call__(self, term: Term) -> int:
         """The term's value, unsigned."""
         done = self._done
-        stack = [term]
-        while stack:
-            t = stack[-1]
-            if t in done:
-                stack.pop()
-                continue
-            missing = [a for a in t.args if a not in done]
-            if missing:
-                stack += missing
-                continue
-            done[stack.pop()] = _value(t, [done[a] for a in t.args], self._values)
-        return done[term]
+        return _fold_up(term, done, lambda t: _value(t, [done[a] for a in t.args], self._values))
 
 
 def _value(t: Term, args: list[int], values: Mapping[Term, int]) -> int:

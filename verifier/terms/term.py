@@ -77,7 +77,9 @@ def intern(
     residue: int = 0,
 ) -> Term:
     """The one term of this structure, unfolded: only the constructors in this folder call it."""
-    key = (op, tuple([a.id for a in args]), attr, width)
+    key: tuple[object, ...] = (op, tuple([a.id for a in args]), attr, width)
+    if op == "var":
+        key += (lo, hi, known)  # two models may give one name different bounds
     found = _table.get(key)
     if found is not None:
         return found
@@ -117,11 +119,8 @@ def const(value: int, width: int) -> Term:
 
 
 def var(name: str, width: int, lo: int = 0, hi: int | None = None, alignment: int = 1) -> Term:
-    """A variable that means one value for a whole run; a name stands for one set of bounds only."""
-    known = alignment.bit_length() - 1
-    term = intern("var", (), width, name, lo, hi, known, 0)
-    assert (term.lo, term.known) == (lo, known), name
-    return term
+    """A variable that means one value for a whole run; within one run a name has one set of bounds."""
+    return intern("var", (), width, name, lo, hi, alignment.bit_length() - 1, 0)
 
 
 def havoc(serial: int, width: int) -> Term:

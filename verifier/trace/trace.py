@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,13 +51,14 @@ class Trace:
     @builtins.property
     def schedule(self) -> list[tuple[str, int | None, int]]:
         """The events of the run: name, the address of the boundary it struck at (None: in the interrupted
-        context), and the how-many-th time control stood at that address (from 1). An NMI that is held pending
-        counts where it arrives."""
-        visits: dict[int | None, int] = {}
+        context), and the how-many-th time control had come to that boundary (from 1; coming back to it after a
+        handler counts). An NMI that is held pending is listed where it arrives, not where it is delivered."""
+        arrivals: Counter[int | None] = Counter([None])
         events = []
         for step in self.steps:
-            if step.move.action == "execute":
-                visits[step.at] = visits.get(step.at, 0) + 1
-            elif not step.before.nmi_pending or step.move.action != "nmi":
-                events.append((step.move.action, step.at, visits.get(step.at, 0) + 1))
+            delivers_pending = step.move.action == "nmi" and step.before.nmi_pending
+            if step.move.action != "execute" and not delivers_pending:
+                events.append((step.move.action, step.at, arrivals[step.at]))
+            if not step.move.latch:
+                arrivals[step.after.rip] += 1
         return events

@@ -1,0 +1,1 @@
+"""Figures, not tests: how long verdicts take and what memory they need."""
