@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from verifier.source import Span
 
-#: Characters of a message that are shown: what it quotes may be as long as a file.
-_LONGEST = 500
+#: Characters shown at either end of a long message: what it quotes may be as long as a file.
+_SHOWN = 250
 
 
 class VerifierError(Exception):
@@ -29,7 +29,9 @@ class VerifierError(Exception):
     def render(self) -> str:
         """The whole message: ``file:line:column: error: …``, the excerpt with a caret, and the hint."""
         where = f"{self.span.where}: " if self.span else ""
-        message = self.message if len(self.message) <= _LONGEST else f"{self.message[:_LONGEST]}…"
+        message = self.message
+        if len(message) > 2 * _SHOWN:
+            message = f"{message[:_SHOWN]}…{message[-_SHOWN:]}"
         lines = [f"{where}error: {message}"]
         if self.span:
             lines += self.span.excerpt()
