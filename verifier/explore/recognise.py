@@ -56,12 +56,17 @@ class ControlPoint:
 
 
 class Recogniser:
-    """The nodes met so far. ``tracked``: where in memory the interrupted context's words lie is part of every key."""
+    """The nodes met so far.
 
-    def __init__(self, layout: Layout, subsume: bool = True, tracked: bool = False) -> None:
+    ``tracked``: where in memory the interrupted context's words lie is part of every key. ``guarded``: so is what was
+    written to the interrupted context's own memory.
+    """
+
+    def __init__(self, layout: Layout, subsume: bool = True, tracked: bool = False, guarded: bool = False) -> None:
         self._layout = layout
         self._subsume = subsume
         self._tracked = tracked
+        self._guarded = guarded
         self._points: dict[Hashable, ControlPoint] = {}
         self._changed: dict[Node, None] = {}
         self.merges = 0
@@ -177,6 +182,9 @@ class Recogniser:
             parts.append(_named(term, names) if term.havocs else term.shape)
         if self._tracked:
             parts.append(whereabouts(node.state))
+        if self._guarded:
+            own = sorted(at for at in memory if self._layout.belongs_to_home(at))
+            parts += [(at, _named(memory[at], names)) for at in own if memory[at] is not self._layout.initial(at)]
         return (node.ghost, tuple(parts), _havoc_literals(node.state.path, names)), names
 
     def _covers(self, other: Node, node: Node, order: tuple[int, ...], names: Names) -> bool:

@@ -134,7 +134,8 @@ def why_held(state: State, event: str) -> str:
 
 
 class Fixpoint(Explorer):
-    """Explores to a fixpoint. ``exact``: never let a state with fewer path literals stand for another."""
+    """Explores to a fixpoint. ``exact``: never let a state with fewer path literals stand for another; ``tracked`` and
+    ``guarded`` as in `Recogniser`."""
 
     def __init__(
         self,
@@ -144,12 +145,13 @@ class Fixpoint(Explorer):
         *,
         exact: bool = False,
         tracked: bool = False,
+        guarded: bool = False,
         latching: bool = False,
         limits: Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(stepper, script, observer, latching)
-        self.recogniser = Recogniser(stepper.layout, subsume=not exact, tracked=tracked)
+        self.recogniser = Recogniser(stepper.layout, subsume=not exact, tracked=tracked, guarded=guarded)
         self.limits = limits or Limits()
         self.graph = Graph()
         self._progress = progress

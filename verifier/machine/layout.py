@@ -61,6 +61,12 @@ class Layout:
         region, word = divmod(location - CELL_COUNT, 1 << _REGION_SHIFT)
         return Place(region, word * 8)
 
+    def belongs_to_home(self, location: int) -> bool:
+        """Whether a word lies at or above the RSP of an interrupted kernel context, on the stack it runs on."""
+        place = self.place_of(location)
+        region = self.regions[place.region]
+        return region.kind == "interrupted" and place.offset >= region.size // 2
+
     def locate(self, address: Term, size: int) -> Place | None:
         """The place of an address whose region folding can tell; None if it cannot, or if it is in none.
 

@@ -156,8 +156,14 @@ class Meaning:
         return zext(self._view.load(address, e.width, Access(segment=e.segment)), 64)
 
     def restored(self, cell: str) -> Term:
-        """Whether one cell is as it was when the first event struck."""
+        """Whether one cell, or the interrupted context's memory, is as it was when the first event struck."""
+        if cell == "memory":
+            return all_of([eq(term, self._layout.initial(at)) for at, term in self._home_memory()])
         return eq(self.now(cell), self._state.home.cell(cell))
+
+    def _home_memory(self) -> list[tuple[int, Term]]:
+        """What the run wrote to the interrupted context's own memory (part of every key, so not looked up here)."""
+        return [(at, term) for at, term in self._state.memory.items() if self._layout.belongs_to_home(at)]
 
     def _frame_held(self) -> Term:
         return all_of([self.word_held(name) for name in self._state.home.tracked.values()])

@@ -81,6 +81,7 @@ def _context(context: Context) -> str:
 
 
 def _home(contexts: Iterable[Context]) -> Iterator[str]:
+    yield "NMIs are not blocked in the interrupted context"
     if any(c.cpl == 0 for c in contexts):
         yield "an interrupted kernel context runs outside the program's text"
 

@@ -78,7 +78,10 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Each named cell (or ``rip``, ``rflags``) has the value it had when the first event struck."""
+    """Each named cell (or ``rip``, ``rflags``) has the value it had when the first event struck.
+
+    ``memory``: so has what lies at and above RSP on the stack that an interrupted kernel context runs on.
+    """
 
     cells: tuple[str, ...]
 

@@ -92,7 +92,7 @@ def _restored(scope: Scope, call: Tree[Token], arguments: Arguments) -> Restored
         raise scope.error(call, "restored needs names: restored(rip, rsp, registers), or restored(all)")
     cells: list[str] = []
     for argument in arguments:
-        word = _word(scope, argument, "a register, a flag, 'registers' or 'all'")
+        word = _word(scope, argument, "a register, a flag, 'memory', 'registers' or 'all'")
         group = RESTORED_GROUPS.get(word) or ((word,) if word in RESTORABLE else None)
         if group is None:
             hint = nearest(word, [*RESTORABLE, *RESTORED_GROUPS])

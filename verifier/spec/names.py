@@ -21,9 +21,9 @@ FRAME = ("rip", "cs", "rflags", "rsp", "ss")
 #: What ``restored(...)`` takes besides single names.
 RESTORED_GROUPS = {
     "registers": GENERAL_BUT_RSP,
-    "all": (*FRAME, *GENERAL_BUT_RSP, "gs_base"),
+    "all": (*FRAME, *GENERAL_BUT_RSP, "gs_base", "memory"),
 }
-RESTORABLE = ("rip", "rflags", *CELLS)
+RESTORABLE = ("rip", "rflags", "memory", *CELLS)
 
 
 def _parts_of(register: str) -> dict[str, CellRef]:

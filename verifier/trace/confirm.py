@@ -69,7 +69,7 @@ class View:
     def truth(self, e: Expression) -> bool:
         match e:
             case Restored(cells):
-                return all(self._now(c) == self._before(c) for c in cells)
+                return all(self._restored(c) for c in cells)
             case Intact(None):
                 return all(self._held(name) for name in self._tracked())
             case Intact(frame) if frame is not None:
@@ -97,6 +97,17 @@ class View:
                 return _relation(op, self.value(left), self.value(right))
             case _:
                 return self.value(e) != 0
+
+    def _restored(self, cell: str) -> bool:
+        if cell != "memory":
+            return self._now(cell) == self._before(cell)
+        return all(
+            self._state.read(address, 8) == self._first.read(address, 8)
+            for name, region in self._trace.model.machine.regions.items()
+            if region.kind == "interrupted"
+            for address in self._words(name, self._trace.start.bases[name])
+            if address >= self._trace.start.bases[name] + region.size // 2
+        )
 
     def value(self, e: Expression) -> int:
         match e:
