@@ -29,6 +29,7 @@ machine:
     flag: {{size: 1, initially: 0}}
     other: {{size: 1}}
     word: {{size: 8}}
+    second: {{size: 8}}
 {machine}
 {holes}
 environment:
@@ -80,11 +81,14 @@ def bounded(model: Model, counts: Mapping[str, int]) -> Model:
 
 
 def by_fixpoint(
-    model: Model, counts: Mapping[str, int] | None = None, properties: tuple[Property, ...] | None = None
+    model: Model,
+    counts: Mapping[str, int] | None = None,
+    properties: tuple[Property, ...] | None = None,
+    states: int = 20_000,
 ) -> dict[str, Result]:
     """Verdicts of the search that merges states; every counterexample is run by the concrete interpreter."""
     limited = model if counts is None else bounded(model, counts)
-    prover = Prover(limited, limits=Limits(states=20_000))
+    prover = Prover(limited, limits=Limits(states=states))
     return _confirmed(prover, properties or model.properties)
 
 

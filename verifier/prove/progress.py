@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def stuck_nodes(graph: Graph) -> list[Node]:
-    """The explored nodes from which no event-free run comes home, cheapest first."""
+    """The explored nodes from which no event-free run comes home, cheapest first.
+
+    A run that ends where the engine could not go on may come home: no node is said to be stuck for it.
+    """
     nodes = [n for n in graph.nodes if n.merged is None and n.state.rip != HOME]
     predecessors: dict[Node, list[Node]] = {}
     reaches: set[Node] = set()
@@ -22,7 +25,7 @@ def stuck_nodes(graph: Graph) -> list[Node]:
         for target in quiet_successors(node):
             if isinstance(target, Node):
                 predecessors.setdefault(target, []).append(node)
-            elif target.kind == "home" and node not in reaches:
+            elif target.kind in ("home", "unresolved") and node not in reaches:
                 reaches.add(node)
                 work.append(node)
     while work:

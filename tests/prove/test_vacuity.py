@@ -1,0 +1,152 @@
+"""What must not be called proved: nothing looked at, nothing reached, nothing decided, given up half-way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from explore_models import by_enumeration, by_fixpoint, verdicts, write_model
+
+from verifier.explore.search import Limits
+from verifier.prove.prover import Prover
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from verifier.prove.verdict import Result
+    from verifier.spec.model import Model
+
+PLAIN = """
+nmi:
+    movb $1,%gs:flag
+    nop
+body:
+    ...
+    movb $0,%gs:flag
+    iretq
+dead:
+    nop
+    jmp nmi
+page_fault:
+    addq $8,%rsp
+    iretq
+"""
+FAULTS = {"page_fault": "entry: page_fault, gate: interrupt"}
+
+
+def only(results: dict[str, Result]) -> Result:
+    (result,) = results.values()
+    return result
+
+
+def plain(folder: Path, prop: str, may: str = "[page_fault]", events: str = "nmi: any, page_fault: any") -> Model:
+    return write_model(
+        folder,
+        PLAIN,
+        {"p": prop},
+        events=events,
+        idt=FAULTS,
+        holes={"body": f"may: {may}, keeps: [registers]"},
+    )
+
+
+def test_a_label_that_is_never_reached_proves_nothing_about_what_holds_there(tmp_path: Path) -> None:
+    result = only(by_fixpoint(plain(tmp_path, "that: 'rax == 0', at: dead")))
+    assert result.verdict == "vacuous"
+    assert any("dead" in where for where in result.coverage.missed)
+
+
+def test_dead_code_is_unreachable_and_counted_as_missed(tmp_path: Path) -> None:
+    result = only(by_fixpoint(plain(tmp_path, "that: unreachable(dead)")))
+    assert result.verdict == "proved"
+    reached, total = result.coverage.instructions
+    assert (reached, total, len(result.coverage.missed)) == (total - 2, total, 2)
+
+
+@pytest.mark.parametrize(
+    ("during", "verdict"),
+    [
+        ("[nmi]", "proved"),
+        ("[nmi, page_fault in body]", "proved"),
+        ("[nmi, nmi at dead]", "vacuous"),
+        ("[nmi, page_fault at nmi]", "vacuous"),
+        ("[nmi, page_fault in body, nmi at dead, '*']", "vacuous"),
+        ("['*', nmi at dead, '*']", "vacuous"),
+        ("[page_fault in body]", "vacuous"),
+    ],
+)
+def test_a_schedule_whose_place_is_never_reached_is_vacuous(during: str, verdict: str, tmp_path: Path) -> None:
+    result = only(by_fixpoint(plain(tmp_path, f"that: 'restored(rip, rsp)', during: {during}")))
+    assert result.verdict == verdict, result.reason
+
+
+def test_an_event_that_cannot_strike_is_noted(tmp_path: Path) -> None:
+    # NMIs are blocked until the return, and interrupts are masked by the gate
+    program = "nmi:\n    nop\n    iretq\nirq:\n    iretq\n"
+    idt = {"irq": "entry: irq, gate: interrupt"}
+    model = write_model(tmp_path, program, {"p": "that: restored(rip)"}, events="nmi: any, irq: any", idt=idt)
+    result = only(by_fixpoint(model))
+    offered, struck = result.coverage.events["irq"]
+    assert result.verdict == "proved"
+    assert offered > 0
+    assert struck == 0
+    assert "irq never struck" in result.coverage.notes
+
+
+def test_coverage_counts_what_was_struck(tmp_path: Path) -> None:
+    result = only(by_fixpoint(plain(tmp_path, "that: at_rest")))
+    assert result.coverage.returns >= 1
+    for offered, struck in result.coverage.events.values():
+        assert offered >= struck > 0
+    assert result.coverage.notes == ()
+
+
+@pytest.mark.parametrize("states", [1, 2, 5, 10])
+def test_a_search_that_gives_up_proves_nothing(states: int, tmp_path: Path) -> None:
+    model = plain(tmp_path, "that: at_rest")
+    assert only(by_fixpoint(model)).states > 10
+    for bound in (None, {"nmi": 2, "page_fault": 2}):
+        (result,) = Prover(model, bound, Limits(states=states)).results(model.properties)
+        assert result.verdict == "unknown"
+        assert f"more than {states} states" in result.reason
+
+
+JUMP = """
+nmi:
+    testb $1,%gs:other
+    je 1f
+    jmp *%gs:word
+1:  iretq
+"""
+
+
+@pytest.mark.parametrize(
+    ("that", "verdict"),
+    [
+        ("restored(rip)", "refuted"),  # word can also be an address outside the program
+        ("progress", "refuted"),
+    ],
+)
+def test_a_jump_anywhere_loses_control(that: str, verdict: str, tmp_path: Path) -> None:
+    assert only(by_fixpoint(write_model(tmp_path, JUMP, {"p": f"that: {that}"}))).verdict == verdict
+
+
+@pytest.mark.parametrize("that", ["restored(rip)", "progress", "at_rest"])
+def test_where_the_engine_cannot_go_on_nothing_is_proved(that: str, tmp_path: Path) -> None:
+    # the model-specific register that is written is not known
+    program = "nmi:\n    testb $1,%gs:other\n    je 1f\n    movl %gs:word,%ecx\n    rdmsr\n1:  iretq\n"
+    model = write_model(tmp_path, program, {"p": f"that: {that}"}, events="nmi: any")
+    for result in (only(by_fixpoint(model)), only(by_enumeration(model, {"nmi": 1}))):
+        assert result.verdict == "unknown"
+        assert "model-specific" in result.reason
+        assert result.coverage.ended["unresolved"] >= 1
+
+
+def test_progress_is_refuted_where_a_loop_has_no_way_out(tmp_path: Path) -> None:
+    model = write_model(tmp_path, "nmi:\n    testb $1,%gs:other\n    je 1f\n2:  jmp 2b\n1:  iretq\n", {"p": "that: progress"})
+    assert only(by_fixpoint(model)).verdict == "refuted"
+
+
+def test_restored_is_refuted_where_no_run_comes_back(tmp_path: Path) -> None:
+    model = write_model(tmp_path, "nmi:\n    jmp nmi\n", {"p": "that: restored(rip)", "q": "that: at_rest"})
+    assert verdicts(by_fixpoint(model)) == {"p": "refuted", "q": "vacuous"}
