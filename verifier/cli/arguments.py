@@ -20,7 +20,7 @@ exit codes:
   prove     0 all proved   1 some refuted   3 some unknown   4 some vacuous
   refute    0 refuted      1 proved         3 unknown        4 vacuous
   check     0 every verdict is as expected   1 some is not
-  always    2 the command line, a specification or an assembly text is wrong
+  always    2 the command line, a specification or an assembly text is wrong, or the output cannot be written
             70 internal error   130 interrupted
   Of several, the first in this order wins: 70, 2, 1, 3, 4, 0.
 """

@@ -7,14 +7,15 @@ import os
 import platform
 import sys
 import traceback
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from verifier import __version__
 from verifier.cli import codes
 from verifier.cli.arguments import parse
-from verifier.cli.terminal import Terminal
+from verifier.cli.terminal import OutputError, Terminal
 from verifier.errors import VerifierError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _PLEASE = "Please report this, with the specification and the assembly text: it 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of one call (see ``docs/using.md``). Nothing is raised."""
     words = sys.argv[1:] if argv is None else list(argv)
+    _open_streams()
     try:
         code = _guarded(words)
         sys.stdout.flush()
@@ -34,10 +36,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("\nverifier: interrupted\n")
         code = codes.INTERRUPTED
     except BrokenPipeError:
-        # Nothing more can be said; without this Python complains of it while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         code = codes.BROKEN_PIPE
+    except OutputError as error:
+        _discard(sys.stdout)
+        with suppress(OSError):
+            sys.stderr.write(f"error: cannot write the output: {error}\n")
+            sys.stderr.flush()
+        code = codes.USAGE
     return code
+
+
+def _open_streams() -> None:
+    """A stream that is closed leads nowhere; the exit code still tells."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _discard(stream: TextIO) -> None:
+    """Nothing more can be said; without this Python complains of it while it shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def tool() -> dict[str, str]:
@@ -62,7 +80,7 @@ def _guarded(words: list[str]) -> int:
     try:
         arguments = parse(words, "{name} {version} (z3 {z3}, Python {python})".format(**tool()))
         return _run(arguments)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, BrokenPipeError, OutputError):
         raise
     except VerifierError as error:
         _failed(arguments, words, error, error.render())

@@ -36,6 +36,10 @@ def plain(text: str, encoding: str | None) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+class OutputError(Exception):
+    """What was to be said cannot be written: the disk is full, for example."""
+
+
 class Terminal:
     """Where a command writes: verdicts to stdout, errors and progress to stderr."""
 
@@ -51,11 +55,16 @@ class Terminal:
 
     def _write(self, stream: TextIO, text: str) -> None:
         shown = plain(text, stream.encoding)
-        if self._coloured(stream):
-            _console(stream).print(_painted(shown), soft_wrap=True)
-        else:
-            stream.write(f"{shown}\n")
-        stream.flush()
+        try:
+            if self._coloured(stream):
+                _console(stream).print(_painted(shown), soft_wrap=True)
+            else:
+                stream.write(f"{shown}\n")
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error.strerror) from error
 
     def _coloured(self, stream: TextIO) -> bool:
         if self._colour != "auto":
