@@ -71,6 +71,11 @@ class End:
         return self.node.steps + 1
 
 
+def cost_of(item: Node | End) -> tuple[int, int]:
+    """The length of a run up to here: events, then steps."""
+    return item.events, item.steps
+
+
 @dataclass(slots=True)
 class Graph:
     """What a search found. ``complete``: nothing reachable was left out; otherwise ``limit`` says what was hit."""

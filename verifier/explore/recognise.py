@@ -13,7 +13,7 @@ other has too.
 
 Path literals are treated likewise: one matters while some decision on an explored run from the node found it on the
 path or was about a variable connected to it. With ``subsume``, a node also stands for one with more literals that
-matter.
+matter. A node never stands for a cheaper one, so that what is found first is shortest.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from verifier.explore.graph import cost_of
 from verifier.ir.cells import CELL_INDEX
 from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
@@ -84,7 +85,7 @@ class Recogniser:
         for group in point.groups.values():
             key, names = self._key(group.order, node)
             for other in group.known.get(key, ()):
-                if self._covers(other, node, group.order, names):
+                if cost_of(other) <= cost_of(node) and self._covers(other, node, group.order, names):
                     self._merge(node, other)
                     return False
         node.merged = None

@@ -168,6 +168,9 @@ class Fixpoint(Explorer):
             if node.merged is not None or node.expanded:
                 continue
             if self.observer.settled((events, steps)):
+                heapq.heappush(self._frontier, (events, steps, next(self._serial), node))
+                if self._refresh() and self._frontier[0][:2] < (events, steps):
+                    continue  # something cheaper was taken for like another, and is not
                 self.graph.limit = "every property was refuted"
                 break
             explored += 1

@@ -10,7 +10,7 @@ from verifier.machine.events import BY_VECTOR, EVENTS, Event
 from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.rflags import pack
 from verifier.machine.state import canonical, rule
-from verifier.terms import Term, add, and_, const, eq, extract, ite, not_, zext
+from verifier.terms import Term, add, and_, const, eq, extract, ite, not_, or_, zext
 
 if TYPE_CHECKING:
     from verifier.machine.config import Gate
@@ -28,32 +28,40 @@ def deliver(
     *,
     saved_rf: Term | None = None,
     event: Event | None = None,
+    restart: Term | None = None,
 ) -> None:
     """Deliver a vector to its handler: control ends at the handler's first instruction.
 
     ``saved_rip`` and ``saved_rf`` go into the frame (``saved_rf`` None: RF as it is, rule F14). ``event`` is given
-    for external events, whose vector the specification chose. Raises Mishap where the run ends.
+    for external events, whose vector the specification chose. ``restart`` is given for INT n: the instruction's own
+    address, which a fault in its delivery saves (rule F13). Raises Mishap where the run ends.
     """
     event = event or BY_VECTOR.get(vector) or Event(f"vector_{vector}", vector)
+    if event.blocks_nmi:
+        x.nmi_pending = False
     while True:
         try:
             _enter(x, vector, event, saved_rip, error_code, saved_rf)
         except Fault as second:
-            vector, event, error_code = _escalate(event, second)
-            saved_rf = const(1, 1)
+            if event.blocks_nmi and x.decide(rule("fault_in_nmi_delivery_blocks")):
+                x.nmi_blocked = True  # rule H5
+            external = const(restart is None, 32)
+            vector, event, error_code = _escalate(event, second, external)
+            saved_rf = const(1, 1) if event.saved_rf else None
+            saved_rip, restart = restart or saved_rip, None
         else:
             return
 
 
-def _escalate(first: Event, second: Fault) -> tuple[int, Event, Term]:
-    """What a fault during the delivery of another event becomes (rules H1 to H3)."""
+def _escalate(first: Event, second: Fault, external: Term) -> tuple[int, Event, Term]:
+    """What a fault during the delivery of another event becomes (rules H1 to H3); ``external``: EXT (rule F9)."""
     if first.name == "double_fault":
         raise Mishap("shutdown", f"{BY_VECTOR[second.vector].name} while double_fault is delivered")
     then = BY_VECTOR[second.vector]
     serious = first.fault_class == "contributory" and then.fault_class == "contributory"
     if serious or (first.fault_class == "page" and then.fault_class != "benign"):
         return _DOUBLE_FAULT, EVENTS["double_fault"], const(0, 32)
-    return second.vector, then, second.error_code
+    return second.vector, then, or_(second.error_code, external)
 
 
 def _enter(
@@ -73,9 +81,11 @@ def _enter(
     words = [zext(x.get("ss"), 64), x.get("rsp"), image, zext(x.get("cs"), 64), saved_rip]
     if event.error_code:
         words.append(zext(error_code if error_code is not None else const(0, 32), 64))
-    for word in words:
-        rsp = add(rsp, const(-8, 64))
-        x.store(rsp, word, _PUSH)
+    rsp = add(rsp, const(-8 * len(words), 64))
+    frame = x.place(rsp, 8 * len(words), _PUSH, write=True)  # the whole of it before any word (rule F15)
+    assert frame is not None
+    for i, word in enumerate(reversed(words)):
+        x.write_at(frame.region, frame.offset + 8 * i, word)
     _commit(x, gate, event, rsp, old_cpl)
 
 
@@ -124,7 +134,6 @@ def _commit(x: Execution, gate: Gate, event: Event, rsp: Term, old_cpl: int) -> 
     x.put("inhibit", const(0, 2))
     if event.blocks_nmi:
         x.nmi_blocked = True
-        x.nmi_pending = False
     x.rip = gate.entry
     x.delivered.append(event.name)
 

@@ -186,7 +186,11 @@ class Execution:
         return None
 
     def _user_base(self, access: Access) -> bool:
-        return access.segment in ("gs", "fs") and self.before.home.context.gs == "user"
+        """Whether an address comes from a segment base that the interrupted user context chose."""
+        if access.segment not in ("gs", "fs") or self.before.home.context.gs != "user":
+            return False
+        base = f"{access.segment}_base"
+        return self.cells[CELL_INDEX[base]] is self.before.home.cell(base)
 
     def load(self, address: Term, width: int, access: Access) -> Term:
         place = self.place(address, width // 8, access, write=False)

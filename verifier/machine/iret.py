@@ -9,7 +9,7 @@ from verifier.ir.ops import Access
 from verifier.machine.execution import Fault, Mishap
 from verifier.machine.rflags import unpack
 from verifier.machine.state import canonical
-from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, zext
+from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, ult, zext
 
 if TYPE_CHECKING:
     from verifier.machine.config import Segment
@@ -31,10 +31,12 @@ def iret(x: Execution, width: int) -> None:
     rip, image, new_rsp = zext(words[0], 64), words[2], zext(words[3], 64)
     cs, ss = extract(words[1], 15, 0), extract(words[4], 15, 0)
     old_cpl = x.cpl
-    new_cpl = _check_cs(x, cs, old_cpl)
-    _check_ss(x, ss, new_cpl)
-    if not x.decide(canonical(rip)):
+    segment = _check_cs(x, cs, old_cpl)
+    new_cpl = segment.dpl
+    _check_ss(x, ss, segment)
+    if not x.decide(_within(rip, segment)):
         raise Fault(GENERAL_PROTECTION)  # R6
+    follow_compatibility(segment)
     _load_flags(x, image, old_cpl)
     x.put("cs", cs)
     x.put("ss", ss)
@@ -58,28 +60,32 @@ def _null(selector: Term) -> Term:
     return eq(extract(selector, 15, 2), const(0, 14))
 
 
-def _check_cs(x: Execution, cs: Term, old_cpl: int) -> int:
-    """The new CPL, or the fault of a bad code selector (rules R4 and R8)."""
+def _check_cs(x: Execution, cs: Term, old_cpl: int) -> Segment:
+    """The new code segment, whose DPL is the new CPL; or the fault of a bad selector (rules R4 and R8)."""
     for segment in x.layout.machine.segments.values():
         if segment.kind == "code" and segment.dpl >= old_cpl and x.decide(_is(cs, segment, segment.dpl)):
-            if not segment.long:
-                follow_compatibility(segment)
-            return segment.dpl
+            return segment
     raise Fault(GENERAL_PROTECTION, ite(_null(cs), const(0, 32), _selector_error(cs)))
+
+
+def _within(rip: Term, segment: Segment) -> Term:
+    """Canonical for 64-bit code (rule R6); for other code below the segment's limit of 4 GB."""
+    return canonical(rip) if segment.long else ult(rip, const(1 << 32, 64))
 
 
 def follow_compatibility(segment: Segment) -> None:
     """A return to 32-bit code ends well only at CPL 3: what runs there is not ours to follow."""
-    if segment.dpl != 3:
+    if not segment.long and segment.dpl != 3:
         raise Mishap("wild-jump", f"to 32-bit code at CPL {segment.dpl} (selector {segment.selector:#x})")
 
 
-def _check_ss(x: Execution, ss: Term, new_cpl: int) -> None:
-    """Rule R5: a null SS only below CPL 3 and with RPL = new CPL; else a writable data segment of that DPL."""
+def _check_ss(x: Execution, ss: Term, code: Segment) -> None:
+    """Rule R5: null only below CPL 3, for 64-bit code, with RPL = CPL; else a writable data segment of that DPL."""
+    new_cpl = code.dpl
     good = [
         _is(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
     ]
-    if new_cpl < 3:
+    if new_cpl < 3 and code.long:
         good.append(eq(ss, const(new_cpl, 16)))
     if x.decide(any_of(good)):
         return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from verifier.ir.ops import Block, Operation
     from verifier.machine.config import Contract
-    from verifier.machine.layout import Layout
+    from verifier.machine.layout import Layout, Place
     from verifier.terms import Solver
 
 EXECUTE = "execute"
@@ -163,9 +163,7 @@ def run_hole(x: Execution, contract: Contract) -> None:
     for cell in contract.clobbers:
         x.put(cell, x.choose(f"hole.{cell}", CELLS[cell]))
     if contract.stack:
-        place = x.layout.locate(x.get("rsp"), contract.stack)
-        if place is None:
-            raise Mishap("wild-write", f"the stack of {contract.name} at {x.describe(x.get('rsp'))}")
+        place = _hidden_stack(x, contract)
         for offset in range(0, contract.stack, 8):
             x.write_at(place.region, place.offset + offset, x.choose("hole.memory", 64))
     for name in contract.writes:
@@ -174,6 +172,16 @@ def run_hole(x: Execution, contract: Contract) -> None:
         region, datum = found
         value = x.choose("hole.memory", datum.size * 8)
         x.write_at(x.layout.number[region.name], datum.offset, value)
+
+
+def _hidden_stack(x: Execution, contract: Contract) -> Place:
+    rsp = x.get("rsp")
+    place = x.layout.locate(rsp, contract.stack)
+    if place is None and not x.layout.is_region_address(rsp):
+        raise Unresolved(f"{contract.name} uses the stack at {x.describe(rsp)}, whose region is not known")
+    if place is None or not x.layout.regions[place.region].writable:
+        raise Mishap("wild-write", f"the stack of {contract.name} at {x.describe(rsp)}")
+    return place
 
 
 # instructions
@@ -337,7 +345,8 @@ def _interrupt(x: Execution, block: Block, vector: int) -> None:
     if gate is not None and gate.dpl < x.cpl:
         raise Fault(13, const(vector * 8 + 2, 32))
     event = BY_VECTOR[vector] if vector in (3, 4) else Event("software_interrupt", vector)
-    deliver(x, vector, const(block.instruction.next_address, 64), event=event)
+    following, this = const(block.instruction.next_address, 64), const(block.address, 64)
+    deliver(x, vector, following, event=event, restart=this)
 
 
 def _hole(x: Execution, block: Block) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from verifier.explore.graph import cost_of
 from verifier.machine.events import MISHAPS
 from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
-from verifier.prove.verdict import Violation, cost_of
+from verifier.prove.verdict import Violation
 from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progress, Restored, Unreachable
 from verifier.terms import Term, not_
 

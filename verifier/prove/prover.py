@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from verifier.explore.graph import cost_of
 from verifier.explore.paths import Enumeration
 from verifier.explore.schedule import ANY, Script, Watch
 from verifier.explore.search import Explorer, Fixpoint, Limits
@@ -15,7 +16,7 @@ from verifier.machine.step import Stepper
 from verifier.prove.coverage import coverage_of, schedule_report
 from verifier.prove.judge import Describe, Judge, control_lost, walk
 from verifier.prove.progress import quiet_run, stuck_nodes
-from verifier.prove.verdict import Result, Violation, cost_of
+from verifier.prove.verdict import Result, Violation
 from verifier.spec.expression import Count, Handled, Intact, Progress, Restored
 from verifier.terms import Solver
 

@@ -6,17 +6,14 @@ import builtins
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from verifier.explore.graph import cost_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from verifier.explore.graph import End, Node
     from verifier.spec.model import Model, Property, Verdict
     from verifier.terms import Term
-
-
-def cost_of(item: Node | End) -> tuple[int, int]:
-    """The length of a run up to here: events, then steps."""
-    return item.events, item.steps
 
 
 @dataclass(frozen=True, slots=True)

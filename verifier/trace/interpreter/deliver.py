@@ -139,7 +139,7 @@ class Delivery:
         if name is None and work.cells["cpl"] != 0:
             name = self._machine.rsp0
             if name is None:
-                raise Mishap("wild-write", f"the frame of {gate.event} needs RSP0, which is not given")
+                raise Mishap("no-gate", f"the frame of {gate.event} needs RSP0, which is not given")
         if name is None:
             return work.cells["rsp"]
         return (self._memory.bases[name] + self._machine.regions[name].size) & MASK64

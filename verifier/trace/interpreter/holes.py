@@ -43,6 +43,8 @@ class Holes:
         lowest = work.cells["rsp"]
         for cell in contract.clobbers:
             work.cells[cell] = choices.take(f"hole.{cell}", CELLS[cell])
+        if contract.stack:
+            self._memory.expect_writable(lowest, contract.stack)
         for offset in range(0, contract.stack, 8):
             self._memory.write(work, (lowest + offset) & MASK64, 8, choices.take("hole.memory", 64))
         for name in contract.writes:
