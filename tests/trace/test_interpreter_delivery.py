@@ -304,7 +304,7 @@ def test_latched_nmi_does_not_let_the_hidden_code_run_on():
 
 def test_hole_whose_stack_leaves_its_region():
     state = kernel(TEXT + 4, rsp=KSTACK - 8)
-    outcome = hole_lab().step(state, "execute", *RUN_ON[:4])
+    outcome = hole_lab().step(state, "execute", *RUN_ON[:3])
     assert outcome.ended == "wild-write"
 
 

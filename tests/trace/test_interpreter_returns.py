@@ -65,7 +65,7 @@ TARGETS = [
     (0x10, 0x18, TEXT + LENGTH, None, 0),
     (0x10, 0x18, TEXT + 2 * LENGTH, "wild-jump", 0),
     (0x10, 0x18, 0, "wild-jump", 0),
-    (0x10, 0x18, HOME, "home", 0),
+    (0x10, 0x18, HOME, "wild-jump", 0),
     (0x23, 0x2B, HOME, "home", 3),
     (0x10, 0, TEXT + LENGTH, None, 0),
 ]
