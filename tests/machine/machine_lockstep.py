@@ -59,13 +59,14 @@ class Walk:
 
     def term(self, name: str, value: int, width: int, likely: float) -> Term:
         """A term of this value: a variable, an address in a region, or the constant."""
+        for base, region in zip(self.layout.bases, self.layout.regions, strict=True):
+            offset = value - self.lab.bases[region.name]
+            if width == 64 and -0x800 <= offset < 0x800:
+                if self.source.random() >= likely / 4:
+                    return add(base, const(offset, 64))
+                likely = 1.0
         if self.source.random() < likely:
             return self.assign(var(f"lab.{name}", width), value)
-        if width == 64:
-            for base, region in zip(self.layout.bases, self.layout.regions, strict=True):
-                offset = value - self.lab.bases[region.name]
-                if not base.is_const and -0x800 <= offset < 0x800:
-                    return add(base, const(offset, 64))
         return const(value, width)
 
     def start(self, context: Context) -> State:
