@@ -30,7 +30,7 @@ def test_machine(project: Project) -> None:
     assert machine.regions == {
         "nmi_ist": Region("nmi_ist", "stack", 4096),
         "kernel_stack": Region("kernel_stack", "stack", 8192),
-        "interrupted_stack": Region("interrupted_stack", "interrupted", 4096),
+        "interrupted_stack": Region("interrupted_stack", "interrupted", 4096, alignment=8),
         "percpu": Region(
             "percpu",
             "percpu",

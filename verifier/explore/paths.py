@@ -72,12 +72,10 @@ class Enumeration(Explorer):
                 continue
             events = node.events + (edge.action != EXECUTE)
             target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
-            before = _same_before(target)
-            if before is not None:
-                node.successors.append((edge, before))
-                continue
+            target.merged = _same_before(target)
             node.successors.append((edge, target))
-            targets.append(target)
+            if target.merged is None:
+                targets.append(target)
         return targets
 
 
