@@ -59,7 +59,7 @@ class ControlPoint:
 class Recogniser:
     """The nodes met so far.
 
-    ``tracked``: where in memory the interrupted context's words lie is part of every key. ``guarded``: so is what was
+    ``tracked``: where the interrupted context's words lie is part of every key. ``guarded``: so is what was
     written to the interrupted context's own memory.
     """
 
@@ -237,6 +237,10 @@ def _relevant(node: Node, judge: Node, names: Names) -> frozenset[Hashable]:
 
 
 def whereabouts(state: State) -> Hashable:
-    """Which memory locations hold the interrupted context's rip, rflags or rsp."""
+    """Which cells and memory locations hold words of the interrupted context; -1 stands for RFLAGS as a whole."""
     wanted = state.home.tracked
-    return tuple(sorted([(at, wanted[t]) for at, t in state.memory.items() if t in wanted]))
+    found = [(at, wanted[t]) for at, t in enumerate(state.cells) if t in wanted]
+    found += sorted((at, wanted[t]) for at, t in state.memory.items() if t in wanted)
+    if state.rflags in wanted:
+        found.append((-1, "rflags"))
+    return tuple(found)
