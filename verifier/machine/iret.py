@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.ir.ops import Access
-from verifier.machine.execution import Fault, Mishap
+from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.rflags import unpack
 from verifier.machine.state import canonical
 from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, ult, zext
@@ -126,12 +126,21 @@ def sysret(x: Execution, width: int) -> None:
     flags = unpack(x.get("r11"))
     for name in RFLAGS_LAYOUT:
         x.put(name, const(0, 1) if name in ("rf", "vm") else flags[name])
-    segments = x.layout.machine.segments.values()
-    code = next((s for s in segments if s.kind == "code" and s.dpl == 3 and s.long == (width == 64)), None)
-    data = next((s for s in segments if s.kind == "data" and s.dpl == 3), None)
-    if code is None or data is None:
-        raise Mishap("wild-jump", "sysret, and the machine has no user segments")
-    x.put("cs", const(code.selector | 3, 16))
-    x.put("ss", const(data.selector | 3, 16))
+    base = _sysret_base(x)
+    x.put("cs", const(base + (16 if width == 64 else 0) | 3, 16))
+    x.put("ss", const(base + 8 | 3, 16))
     x.put("cpl", const(3, 2))
     x.transfer(rip)
+
+
+def _sysret_base(x: Execution) -> int:
+    """STAR[63:48]: data at 8 above it, 64-bit code at 16 above it; the specification gives only the segments."""
+    user = {s.selector & ~3: s for s in x.layout.machine.segments.values() if s.dpl == 3}
+    bases = [
+        at - 16
+        for at, segment in user.items()
+        if segment.kind == "code" and segment.long and at - 8 in user and user[at - 8].kind == "data"
+    ]
+    if len(bases) != 1:
+        raise Unresolved("sysret loads CS and SS from STAR, which the segments do not tell")
+    return bases[0]

@@ -1,0 +1,385 @@
+"""Rules of the machine, each against an outcome worked out by hand from the manual (docs/machine-model.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from verifier.asm import assemble_text
+from verifier.ir.cells import CELL_NAMES, CELLS, RFLAGS_LAYOUT
+from verifier.lift import lift
+from verifier.machine.config import Context, Contract, Gate, MachineConfig, Region, Segment
+from verifier.machine.layout import Layout
+from verifier.machine.rflags import pack
+from verifier.machine.state import HOME, Home, State, rule
+from verifier.machine.step import HELD, Edge, Stepper
+from verifier.terms import Solver, Valuation, const
+
+IST, STACK, RSP0 = 0xFFFF_8880_0000_1000, 0xFFFF_8880_0000_2000, 0xFFFF_8880_0000_3000
+SIZE = 0x200
+MIDDLE = STACK + SIZE // 2
+HOME_RIP = 0x40_1000
+BAD = 0x8000_0000_0000
+HANDLERS = {"nmi": 2, "debug": 1, "breakpoint": 3, "double_fault": 8, "stack_fault": 12, "general_protection": 13,
+            "irq": 0x20, "machine_check": 18, "system": 0x80}  # fmt: skip
+SEGMENTS = (
+    Segment(0x10, "code", 0, long=True),
+    Segment(0x18, "data", 0),
+    Segment(0x23, "code", 3),
+    Segment(0x2B, "data", 3),
+    Segment(0x33, "code", 3, long=True),
+)
+USER = Context("user", 3, 0x33, 0x2B, "user", None)
+
+
+def flags(**given: int) -> int:
+    return 2 | sum(n << RFLAGS_LAYOUT[name.rstrip("_")][0] for name, n in given.items())
+
+
+@dataclass
+class Case:
+    """One instruction (or ``at``: a label) and the CPU around it. ``ist``: events whose gate has the IST stack."""
+
+    text: str
+    ist: tuple[str, ...] = ()
+    trap: tuple[str, ...] = ()
+    dpl: int = 0
+    without: tuple[str, ...] = ()
+    blocked: bool = False
+    at_home: bool = False
+    words: tuple[int, ...] = ()
+    rsp: int = MIDDLE
+    label: str = "start"
+    segments: tuple[Segment, ...] = SEGMENTS
+
+    def stepper(self) -> Stepper:
+        handlers = "".join(f"{name}: nop\n" for name in HANDLERS)
+        self.program = assemble_text(f".text\nstart:\n{self.text}\n    nop\n{handlers}", "case.s")
+        gates = {
+            vector: Gate(
+                vector,
+                name,
+                self.program.symbols[name].value,
+                "trap" if name in self.trap else "interrupt",
+                "ist" if name in self.ist else None,
+                self.dpl,
+            )
+            for name, vector in HANDLERS.items()
+            if name not in self.without
+        }
+        places = (("ist", IST), ("stack", STACK), ("rsp0", RSP0))
+        regions = {name: Region(name, "stack", SIZE, at) for name, at in places}
+        contracts = {i.hole: Contract(i.hole, ("rax",)) for i in self.program if i.hole}
+        machine = MachineConfig(
+            self.program, regions, gates, {s.selector: s for s in self.segments}, contracts, (USER,), rsp0="rsp0"
+        )
+        layout = Layout(machine)
+        return Stepper(layout, Solver(layout.facts), lambda a: lift(self.program.instructions[a]))
+
+    def state(self, stepper: Stepper, **cells: int) -> State:
+        given = {"cs": 0x10, "ss": 0x18, "rsp": self.rsp} | {n.rstrip("_"): v for n, v in cells.items()}
+        user = {"cs": 0x33, "ss": 0x2B, "cpl": 3, "rsp": 0x7FFF_0000}
+        found = tuple(const(given.get(name, 0), width) for name, width in CELLS.items())
+        at_home = tuple(const((given | user).get(name, 0), width) for name, width in CELLS.items())
+        home = Home(USER, const(HOME_RIP, 64), at_home, pack(at_home), {})
+        memory = {}
+        for i, word in enumerate(self.words):
+            location = stepper.layout.location(stepper.layout.number["stack"], (self.rsp - STACK) // 8 + i)
+            memory[location] = const(word, 64)
+        rip = HOME if self.at_home else self.program.symbols[self.label].value
+        return State(home, rip, at_home if self.at_home else found, memory, frozenset(), self.blocked)
+
+    def go(self, action: str = "execute", **cells: int) -> list[After]:
+        stepper = self.stepper()
+        state = self.state(stepper, **cells)
+        edges = stepper.execute(state) if action == "execute" else stepper.strike(state, action)
+        return [After(self, stepper.layout, e) for e in edges]
+
+    def one(self, action: str = "execute", **cells: int) -> After:
+        (only,) = self.go(action, **cells)
+        return only
+
+
+@dataclass
+class After:
+    """An edge, and what its state holds under the rules given."""
+
+    case: Case
+    layout: Layout
+    edge: Edge
+
+    def __getattr__(self, name: str) -> int:
+        return self.cells()[name.rstrip("_")]
+
+    def cells(self, nulls: int = 0) -> dict[str, int]:
+        assert self.edge.state is not None, (self.edge.ended, self.edge.detail)
+        value = Valuation({rule("ist_nulls_ss"): nulls})
+        return {n: value(t) for n, t in zip(CELL_NAMES, self.edge.state.cells, strict=True)}
+
+    @property
+    def where(self) -> str:
+        return self.case.program.describe(self.edge.state.rip)
+
+    def frame(self, count: int = 5) -> list[int]:
+        """The words from RSP upwards."""
+        return [self.word(self.cells()["rsp"] + 8 * i) for i in range(count)]
+
+    def word(self, address: int) -> int:
+        name, base = next(
+            (n, b) for n, b in (("ist", IST), ("stack", STACK), ("rsp0", RSP0)) if b <= address < b + SIZE
+        )
+        location = self.layout.location(self.layout.number[name], (address - base) // 8)
+        return Valuation({})(self.edge.state.memory[location])
+
+    def address(self, label: str) -> int:
+        return self.case.program.symbols[label].value
+
+
+# delivery
+
+
+@pytest.mark.parametrize("skew", range(16))
+def test_rsp_is_rounded_down_to_16_and_saved_as_it_was(skew):
+    """F6, F7."""
+    after = Case("nop", rsp=MIDDLE + skew).one("nmi")
+    assert after.rsp == MIDDLE - 40
+    assert after.frame() == [after.address("start"), 0x10, flags(), MIDDLE + skew, 0x18]
+
+
+def test_an_ist_stack_is_used_whatever_the_cpl_and_though_it_is_in_use():
+    """F4."""
+    for at_home in (False, True):
+        after = Case("nop", ist=("nmi",), rsp=IST + SIZE - 8, at_home=at_home).one("nmi")
+        assert after.rsp == IST + SIZE - 40
+
+
+def test_change_of_cpl_loads_rsp0_and_a_null_ss():
+    """F4, F10."""
+    after = Case("nop", at_home=True).one("nmi")
+    assert (after.rsp, after.ss, after.cs, after.cpl) == (RSP0 + SIZE - 40, 0, 0x10, 0)
+    assert after.frame() == [HOME_RIP, 0x33, flags(), 0x7FFF_0000, 0x2B]
+
+
+def test_an_ist_stack_without_change_of_cpl_may_null_ss():
+    """F10: either way, the same for a whole run."""
+    after = Case("nop", ist=("nmi",)).one("nmi")
+    assert (after.cells(nulls=0)["ss"], after.cells(nulls=1)["ss"]) == (0x18, 0)
+    assert Case("nop").one("nmi").cells(nulls=1)["ss"] == 0x18
+
+
+@pytest.mark.parametrize("kind", ["interrupt", "trap"])
+def test_flags_that_a_gate_clears(kind):
+    """F11, F12."""
+    given = dict.fromkeys(("if_", "tf", "nt", "rf", "ac", "df", "id", "cf"), 1) | {"iopl": 3}
+    after = Case("nop", trap=("machine_check",) if kind == "trap" else ()).one("machine_check", **given)
+    kept = {n: after.cells()[n.rstrip("_")] for n in given}
+    cleared = {"tf": 0, "nt": 0, "rf": 0} | ({"if_": 0} if kind == "interrupt" else {})
+    assert kept == given | cleared
+    assert after.frame()[2] == flags(**given)
+
+
+@pytest.mark.parametrize(("text", "vector", "error", "rf"), [
+    ("ud2", "invalid_opcode", None, 1),
+    ("int3", "breakpoint", None, 0),
+    ("jmp *%rax", "general_protection", 0, 1),
+    ("push %rax", "stack_fault", 0, 1),
+    ("mov (%rax), %rcx", "general_protection", 0, 1),
+    ("mov (%rbp), %rcx", "stack_fault", 0, 1),
+    ("int $0x80", "software_interrupt", None, 0),
+])  # fmt: skip
+def test_frames_of_faults_and_traps(text, vector, error, rf):
+    """A2, A3, A9, F8, F13, F14: saved rip and RF, error code or none; a fault undoes the instruction."""
+    case = Case(text, ist=tuple(HANDLERS), rsp=BAD + 8 if "push" in text else MIDDLE)
+    if vector == "invalid_opcode":
+        assert case.one().edge.ended == "no-gate"
+        return
+    after = case.one(rax=BAD, rbp=BAD, rf=0)
+    assert after.edge.delivered == (vector,)
+    words = after.frame(5 if error is None else 6)
+    if error is not None:
+        assert words.pop(0) == error
+    length = after.case.program.instructions[after.address("start")].length
+    assert words == [after.address("start") + (0 if rf else length), 0x10, flags(rf=rf), case.rsp, 0x18]
+
+
+def test_int_n_of_a_gate_of_too_low_a_dpl_is_no_matter_at_cpl_0_and_an_nmi_vector_blocks_nothing():
+    """F2, N9."""
+    after = Case("int $2").one()
+    assert (after.where, after.edge.state.nmi_blocked) == ("nmi", False)
+
+
+# faults during delivery
+
+
+def test_fault_in_the_delivery_of_an_event_has_ext_set():
+    """F5, F9, H2: an NMI is benign, so #SS(EXT) is delivered; H5: NMIs are then blocked, or not."""
+    case = Case("nop", ist=("stack_fault",), rsp=BAD + 8)
+    afters = case.go("nmi")
+    assert {a.edge.state.nmi_blocked for a in afters} == {False, True}
+    for after in afters:
+        assert after.edge.delivered == ("stack_fault",)
+        assert after.frame(6) == [1, after.address("start"), 0x10, flags(rf=1), BAD + 8, 0x18]
+
+
+def test_fault_in_the_delivery_of_int_n_has_ext_clear_and_saves_the_instruction():
+    """F9, F13, A9."""
+    after = Case("int $0x80", ist=("stack_fault",), rsp=BAD + 8).one()
+    assert after.frame(6) == [0, after.address("start"), 0x10, flags(rf=1), BAD + 8, 0x18]
+
+
+def test_a_second_contributory_fault_is_a_double_fault_and_a_third_shuts_down():
+    """H2, H3; F14: #DF is no fault, and saves RF as it is."""
+    case = Case("jmp *%rax", ist=("double_fault",), rsp=BAD + 8)
+    after = case.one(rax=BAD)
+    assert (after.edge.delivered, after.frame(6)[0]) == (("double_fault",), 0)
+    assert after.frame(6)[3] == flags()
+    assert Case("jmp *%rax", rsp=BAD + 8).one(rax=BAD).edge.ended == "shutdown"
+    without = Case("jmp *%rax", rsp=BAD + 8, without=("double_fault",)).one(rax=BAD)
+    assert without.edge.ended == "double-fault"
+
+
+def test_a_frame_that_leaves_its_region_is_a_wild_write():
+    assert Case("nop", rsp=STACK + 32).one("nmi").edge.ended == "wild-write"
+    assert Case("nop", rsp=STACK + 48).one("nmi").edge.ended is None
+
+
+# NMIs, shadows, traps
+
+
+def test_nmis_are_blocked_by_an_nmi_and_unblocked_by_any_iret():
+    """N2, N4, N5, N6."""
+    assert Case("nop").one("nmi").edge.state.nmi_blocked
+    assert Case("nop", blocked=True).go("nmi") == []
+    good = (HOME_RIP, 0x33, flags(), 0x7FFF_0000, 0x2B)
+    assert not Case("iretq", blocked=True, words=good).one().edge.state.nmi_blocked
+    faulting = Case("iretq", blocked=True, words=(0, 0, 0, 0, 0)).one()
+    assert (faulting.edge.delivered, faulting.edge.state.nmi_blocked) == (("general_protection",), False)
+    for text in ("popfq", "sti", "sysretq"):
+        case = Case(text, blocked=True, words=good)
+        assert all(a.edge.state.nmi_blocked for a in case.go(rcx=HOME_RIP)), text
+
+
+def test_machine_checks_are_not_blocked():
+    """N12, I10."""
+    assert Case("nop", blocked=True).one("machine_check").edge.delivered == ("machine_check",)
+
+
+@pytest.mark.parametrize(("inhibit", "if_", "struck"), [(0, 1, True), (0, 0, False), (1, 1, False), (2, 1, False)])
+def test_irqs_are_held_by_if_and_by_shadows(inhibit, if_, struck):
+    """S1, S3; NMIs may come in a shadow all the same (S2)."""
+    assert (Case("nop").one("irq", inhibit=inhibit, if_=if_).edge.ended != HELD) is struck
+    assert Case("nop").one("nmi", inhibit=inhibit, if_=if_).edge.delivered == ("nmi",)
+
+
+@pytest.mark.parametrize(("text", "before", "inhibit"), [
+    ("sti", 0, 1), ("sti", 1, 0), ("mov %ax, %ss", 0, 2), ("popfq", 0, 0), ("nop", 0, 0),
+])  # fmt: skip
+def test_who_casts_a_shadow(text, before, inhibit):
+    """S1, S3, S5."""
+    case = Case(text, words=(flags(if_=1),))
+    assert case.one(if_=before, rax=0x18).inhibit == inhibit
+
+
+def test_the_trap_flag():
+    """I4, I5, R11: #DB after an instruction that began with TF=1; POPF that sets it is not trapped."""
+    after = Case("nop").one(tf=1)
+    assert (after.where, after.dr6, after.tf) == ("debug", 1 << 14, 0)
+    assert after.frame()[0] == after.address("start") + 1
+    assert Case("popfq", words=(flags(tf=1),)).one().edge.delivered == ()
+
+
+def test_a_load_of_ss_holds_the_trap_back_for_one_instruction():
+    """S3, S6: over INT n it comes on the handler's first instruction."""
+    assert Case("mov %ax, %ss").one(tf=1, rax=0x18).edge.delivered == ()
+    assert Case("nop").one(tf=1, inhibit=2).edge.delivered == ("debug",)
+    assert Case("int3").one(tf=1).edge.delivered == ("breakpoint",)
+    late = Case("int3").one(tf=1, inhibit=2)
+    assert (late.edge.delivered, late.frame()[0]) == (("breakpoint", "debug"), late.address("breakpoint"))
+
+
+# iret
+
+IRETS = [
+    # rule, rip, cs, ss, nt, error code; None: it goes home
+    ("R3", HOME_RIP, 0x33, 0x2B, 0, None),
+    ("R2", HOME_RIP, 0x33, 0x2B, 1, 0),
+    ("R4", HOME_RIP, 0, 0x2B, 0, 0),
+    ("R4", HOME_RIP, 3, 0x2B, 0, 0),
+    ("R4", HOME_RIP, 0x53, 0x2B, 0, 0x50),
+    ("R4", HOME_RIP, 0x2B, 0x2B, 0, 0x28),
+    ("R4", HOME_RIP, 0x13, 0x2B, 0, 0x10),
+    ("R4", HOME_RIP, 0x30, 0x2B, 0, 0x30),
+    ("R8", HOME_RIP, 0x37, 0x2B, 0, 0x34),
+    ("R5", HOME_RIP, 0x33, 0, 0, 0),
+    ("R5", HOME_RIP, 0x33, 3, 0, 0),
+    ("R5", HOME_RIP, 0x33, 0x18, 0, 0x18),
+    ("R5", HOME_RIP, 0x33, 0x28, 0, 0x28),
+    ("R5", HOME_RIP, 0x33, 0x33, 0, 0x30),
+    ("R6", BAD, 0x33, 0x2B, 0, 0),
+    ("R6", HOME_RIP, 0x23, 0x2B, 0, None),
+    ("R6", HOME_RIP + (1 << 32), 0x23, 0x2B, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("number", "rip", "cs", "ss", "nt", "error"), IRETS)
+def test_iret(number, rip, cs, ss, nt, error):
+    """R7: a fault commits nothing but the end of the NMI block."""
+    case = Case("iretq", blocked=True, words=(rip, cs, flags(if_=1, cf=1), 0x7FFF_1000, ss))
+    after = case.one(nt=nt, rbx=5)
+    if error is None:
+        assert after.edge.state.rip == HOME
+        assert (after.cs, after.ss, after.rsp, after.cpl, after.if_, after.cf) == (cs, ss, 0x7FFF_1000, 3, 1, 1)
+        return
+    assert after.edge.delivered == ("general_protection",)
+    assert not after.edge.state.nmi_blocked
+    assert after.frame(6) == [error, after.address("start"), 0x10, flags(rf=1, nt=nt), MIDDLE, 0x18]
+
+
+@pytest.mark.parametrize(("ss", "good"), [(0, True), (3, False), (0x18, True), (0x2B, False)])
+def test_iret_to_the_kernel_takes_a_null_ss(ss, good):
+    """R5."""
+    case = Case("iretq")
+    case.stepper()
+    case.words = (case.program.symbols["nmi"].value, 0x10, flags(), MIDDLE, ss)
+    after = case.one()
+    assert (after.where == "nmi") is good
+
+
+def test_iret_to_the_outer_level_nulls_data_segments_that_are_too_privileged():
+    """R10."""
+    case = Case("iretq", words=(HOME_RIP, 0x33, flags(), 0x7FFF_1000, 0x2B))
+    after = case.one(ds=0x18, es=0x2B, fs=0x1B, gs=0, fs_base=7)
+    assert (after.ds, after.es, after.fs, after.gs, after.fs_base) == (0, 0x2B, 0, 0, 7)
+
+
+def test_sysret_goes_where_its_segments_say_and_faults_before_it_leaves():
+    """I8."""
+    after = Case("sysretq").one(rcx=HOME_RIP, r11=flags(if_=1, rf=1), ss=0)
+    assert (after.cs, after.ss, after.cpl, after.if_, after.rf) == (0x33, 0x2B, 3, 1, 0)
+    assert Case("sysretq").one(rcx=BAD).edge.delivered == ("general_protection",)
+
+
+def test_sysret_needs_segments_that_say_what_star_holds():
+    """I8: the 64-bit code segment follows the data segment; another user data segment is no matter."""
+    other = Segment(0x5B, "data", 3)
+    assert Case("sysretq", segments=(other, *SEGMENTS)).one(rcx=HOME_RIP).ss == 0x2B
+    assert Case("sysretl", segments=(other, *SEGMENTS)).one(rcx=HOME_RIP).cs == 0x23
+    lacking = tuple(s for s in SEGMENTS if s.selector != 0x2B)
+    assert Case("sysretq", segments=(other, *lacking)).one(rcx=HOME_RIP).edge.ended == "unresolved"
+
+
+def test_swapgs_swaps_nothing_else():
+    """I6."""
+    after = Case("swapgs").one(gs_base=1, kernel_gs_base=2, gs=7)
+    assert (after.gs_base, after.kernel_gs_base, after.gs) == (2, 1, 7)
+
+
+# addresses
+
+
+@pytest.mark.parametrize("text", ["mov %rax, (%rbx)", "mov (%rbx), %rax"])
+def test_an_access_over_the_canonical_edge_faults(text):
+    """A1, A4."""
+    assert Case(text).one(rbx=BAD - 4).edge.delivered == ("general_protection",)
+    assert Case(text).one(rbx=BAD - 8).edge.ended in ("wild-read", "wild-write")
