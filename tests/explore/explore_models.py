@@ -21,7 +21,8 @@ SPEC = """\
 format: 1
 program: {{source: program.s}}
 machine:
-  stacks: {{nmi_ist: {{size: 512}}, mc_ist: {{size: 512}}}}
+  stacks: {{nmi_ist: {{size: 512}}}}
+  interrupted_stack: {{size: 512}}
   idt:
     nmi: {{entry: nmi, gate: {gate}{ist}}}
 {idt}
