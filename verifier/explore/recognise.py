@@ -48,12 +48,18 @@ class Group:
     known: dict[Hashable, list[Node]] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
-class ControlPoint:
-    """All representatives with one rip, rsp, interrupted context and NMI state."""
+#: All representatives with one rip, rsp, interrupted context and NMI state, by what is live at them.
+ControlPoint = dict[frozenset[int], Group]
 
-    representatives: list[Node] = field(default_factory=list)
-    groups: dict[frozenset[int], Group] = field(default_factory=dict)
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a node stands among its like: what tells it from others whatever is live, and where it is filed."""
+
+    marks: Hashable
+    own_memory: tuple[int, ...]
+    group: Group | None = None
+    key: Hashable = None
 
 
 class Recogniser:
@@ -69,6 +75,7 @@ class Recogniser:
         self._tracked = tracked
         self._guarded = guarded
         self._points: dict[Hashable, ControlPoint] = {}
+        self._places: dict[Node, Place] = {}
         self._changed: dict[Node, None] = {}
         self.merges = 0
 
@@ -76,21 +83,30 @@ class Recogniser:
         key = (id(state.home), state.rip, state.cells[_RSP].shape, state.nmi_blocked, state.nmi_pending)
         found = self._points.get(key)
         if found is None:
-            found = self._points[key] = ControlPoint()
+            found = self._points[key] = {}
+        return found
+
+    def _place(self, node: Node) -> Place:
+        found = self._places.get(node)
+        if found is None:
+            state = node.state
+            own = [at for at in state.memory if self._guarded and self._layout.belongs_to_home(at)]
+            own = sorted(at for at in own if state.memory[at] is not self._layout.initial(at))
+            marks = (node.ghost, tuple(own), whereabouts(state) if self._tracked else ())
+            found = self._places[node] = Place(marks, tuple(own))
         return found
 
     def meet(self, node: Node) -> bool:
         """Take in a node; True if it is new, False if another stands for it (``node.merged``)."""
         point = self._point(node.state)
-        for group in point.groups.values():
+        for group in point.values():
             key, names = self._key(group.order, node)
             for other in group.known.get(key, ()):
                 if cost_of(other) <= cost_of(node) and self._covers(other, node, group.order, names):
                     self._merge(node, other)
                     return False
         node.merged = None
-        point.representatives.append(node)
-        self._file(point, node)
+        self._file(node)
         if node.parent is not None and node.edge is not None:
             node.incoming.append((node.parent, node.edge))
         return True
@@ -103,12 +119,21 @@ class Recogniser:
             other.incoming.append((node.parent, node.edge))
             self.learn(node.parent, other.live - node.edge.writes, other.atoms, other.variables)
 
-    def _file(self, point: ControlPoint, node: Node) -> None:
+    def _file(self, node: Node) -> None:
+        """Put a representative where those are found that it can stand for."""
+        place, point = self._place(node), self._point(node.state)
+        if place.group is not None:
+            place.group.known[place.key].remove(node)
+            if not place.group.known[place.key]:
+                del place.group.known[place.key]
+            if not place.group.known:
+                del point[frozenset(place.group.order)]
         live = frozenset(node.live)
-        group = point.groups.get(live)
-        if group is None:
-            group = point.groups[live] = Group(tuple(sorted(live)))
-        group.known.setdefault(self._key(group.order, node)[0], []).append(node)
+        place.group = point.get(live)
+        if place.group is None:
+            place.group = point[live] = Group(tuple(sorted(live)))
+        place.key = self._key(place.group.order, node)[0]
+        place.group.known.setdefault(place.key, []).append(node)
 
     # what matters at a node
 
@@ -148,10 +173,8 @@ class Recogniser:
             split: list[Node] = []
             for node in changed:
                 split += self._part(node)
-            for point in dict.fromkeys(self._point(n.state) for n in changed):
-                point.groups = {}
-                for node in point.representatives:
-                    self._file(point, node)
+            for node in changed:
+                self._file(node)
             for node in split:
                 if self.meet(node):
                     yield node
@@ -173,20 +196,16 @@ class Recogniser:
 
     def _key(self, order: tuple[int, ...], node: Node) -> tuple[Hashable, Names]:
         """A node's value of the given locations, and the numbers that it gives to their havoc variables."""
+        place = self._place(node)
         cells, memory = node.state.cells, node.state.memory
         names: Names = {}
         parts: list[Hashable] = []
-        for location in order:
+        for location in (*order, *place.own_memory):
             term = cells[location] if location < CELL_COUNT else memory.get(location)
             if term is None:
                 term = self._layout.initial(location)
             parts.append(_named(term, names) if term.havocs else term.shape)
-        if self._tracked:
-            parts.append(whereabouts(node.state))
-        if self._guarded:
-            own = sorted(at for at in memory if self._layout.belongs_to_home(at))
-            parts += [(at, _named(memory[at], names)) for at in own if memory[at] is not self._layout.initial(at)]
-        return (node.ghost, tuple(parts), _havoc_literals(node.state.path, names)), names
+        return (place.marks, tuple(parts), _havoc_literals(node.state.path, names)), names
 
     def _covers(self, other: Node, node: Node, order: tuple[int, ...], names: Names) -> bool:
         """Whether a node with the same store decides alike, from here on, wherever the other one does."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.errors import LiftError
-from verifier.ir.cells import CELLS
+from verifier.ir.cells import CELL_INDEX, CELLS
 from verifier.ir.ops import Access
 from verifier.machine.delivery import deliver, masked, raise_fault
 from verifier.machine.events import BY_VECTOR, EVENTS, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
 from verifier.machine.iret import iret, sysret
-from verifier.machine.state import HOME, State, canonical
-from verifier.terms import Term, add, and_, apply, const, eq, extract, not_, or_, sext, zext
+from verifier.machine.state import HOME, State, canonical, rule
+from verifier.terms import Term, add, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,11 +192,20 @@ def _execute(x: Execution, block: Block) -> bool:
     x.put("inhibit", const(0, 2))
     try:
         _run_block(x, block)
+        _end_repeated_shadow(x)
         if x.decide(and_(trapping, or_(held, _traps_at_once(x, block)))):
             _single_step(x)
     except Fault as fault:
         raise_fault(x, fault)
     return True
+
+
+def _end_repeated_shadow(x: Execution) -> None:
+    """Rule S4: of shadows in a row only the first is sure."""
+    before, after, none = x.before.cell("inhibit"), x.cells[CELL_INDEX["inhibit"]], const(0, 2)
+    if before is not none and after is not none:
+        ends = and_(rule("repeated_shadow_ends"), not_(eq(before, none)))
+        x.put("inhibit", ite(ends, none, after))
 
 
 def _traps_at_once(x: Execution, block: Block) -> Term:

@@ -22,7 +22,8 @@ A choice stays taken where the instruction then faults. A latched NMI asks for n
 ``breakpoint`` (3), ``overflow`` (4) or else ``software_interrupt``: it is no NMI or fault, whatever its vector (N9).
 
 Machine rules that differ between processors are fixed for a run, in ``Start.rules``: ``ist_nulls_ss`` (rule F10: 1 if
-delivery through an IST slot without a change of CPL loads a null SS), ``fault_in_nmi_delivery_blocks`` (H5).
+delivery through an IST slot without a change of CPL loads a null SS), ``fault_in_nmi_delivery_blocks`` (H5),
+``repeated_shadow_ends`` (S4: 1 if an instruction in a shadow casts none).
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class Interpreter:
         self._machine = machine
         self._home = start.home
         self._home_cpl = start.state.cells["cpl"]
+        self._repeated_shadow_ends = start.rules.get("repeated_shadow_ends", 0)
         self._lift = lift
         self._blocks: dict[int, Block] = {}
         self._memory = Memory(machine, start)
@@ -116,6 +117,8 @@ class Interpreter:
         return self._concluded(work, lambda: self._delivery.fault(work, fault, state.rip))
 
     def _completed(self, state: ConcreteState, work: Work, block: Block) -> Outcome:
+        if state.cells["inhibit"] and self._repeated_shadow_ends:
+            work.cells["inhibit"] = 0
         outcome = self._concluded(work, lambda: None)
         if outcome.ended in (None, "home") and self._traps(state, work, block):
             return self._concluded(work, lambda: self._delivery.single_step(work))
