@@ -18,7 +18,7 @@ from verifier.ir.cells import CELL_NAMES, CELLS
 from verifier.lift import lift
 from verifier.machine.layout import Layout
 from verifier.machine.rflags import pack
-from verifier.machine.state import HOME, Home, State, canonical, rule, text_conditions
+from verifier.machine.state import HOME, LOWEST_CANONICAL_HIGH, Home, State, canonical, rule, text_conditions
 from verifier.machine.step import EXECUTE, HELD, Edge, Stepper
 from verifier.terms import TRUE, Solver, Term, Valuation, add, const, not_, show, var
 from verifier.trace.interpreter import Interpreter
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from verifier.machine.config import Context
 
-RULES = ("ist_nulls_ss", "fault_in_nmi_delivery_blocks")
+RULES = ("ist_nulls_ss", "fault_in_nmi_delivery_blocks", "repeated_shadow_ends")
 ASYNCHRONOUS = ("nmi", "nmi", "irq", "machine_check")
 
 
@@ -107,7 +107,10 @@ class Walk:
 
     def home(self, context: Context, cells: tuple[Term, ...]) -> Home:
         value = labs.USER_HOME if context.cpl == 3 else labs.KERNEL_HOME
-        rip = self.term("home", value, 64, 0.7)
+        rip = const(value, 64)
+        if self.source.random() < 0.7:
+            lowest = 0 if context.cpl == 3 else LOWEST_CANONICAL_HIGH
+            rip = self.assign(var("lab.home", 64, lowest), value)
         return Home(context, rip, cells, pack(cells), {})
 
     # the concrete side

@@ -114,7 +114,7 @@ class After:
 
     def cells(self, nulls: int = 0) -> dict[str, int]:
         assert self.edge.state is not None, (self.edge.ended, self.edge.detail)
-        value = Valuation({rule("ist_nulls_ss"): nulls})
+        value = Valuation({rule("ist_nulls_ss"): nulls, rule("repeated_shadow_ends"): 0})
         return {n: value(t) for n, t in zip(CELL_NAMES, self.edge.state.cells, strict=True)}
 
     @property
@@ -281,6 +281,17 @@ def test_who_casts_a_shadow(text, before, inhibit):
     assert case.one(if_=before, rax=0x18).inhibit == inhibit
 
 
+def test_only_the_first_of_shadows_in_a_row_is_sure():
+    """S4: an IRQ may come after the second load of SS, or be held."""
+    case = Case("mov %ax, %ss")
+    stepper = case.stepper()
+    state = case.state(stepper, rax=0x18, inhibit=2, if_=1)
+    (edge,) = stepper.execute(state)
+    assert {e.ended for e in stepper.strike(edge.state, "irq")} == {None, HELD}
+    (edge,) = stepper.execute(case.state(stepper, rax=0x18, if_=1))
+    assert {e.ended for e in stepper.strike(edge.state, "irq")} == {HELD}
+
+
 def test_the_trap_flag():
     """I4, I5, R11: #DB after an instruction that began with TF=1; POPF that sets it is not trapped."""
     after = Case("nop").one(tf=1)
@@ -376,6 +387,13 @@ def test_swapgs_swaps_nothing_else():
 
 
 # addresses
+
+
+def test_wrmsr_of_an_address_that_is_not_canonical_faults_only_for_registers_that_hold_one():
+    """I9: which registers fault is not known of those that are not modelled."""
+    assert Case("wrmsr").one(rcx=0xC000_0101, rdx=0x8000).edge.delivered == ("general_protection",)
+    assert Case("wrmsr").one(rcx=0xC000_0101, rdx=5, rax=7).gs_base == 5 << 32 | 7
+    assert Case("wrmsr").one(rcx=0x1B, rdx=0x8000).edge.ended == "unresolved"
 
 
 @pytest.mark.parametrize("text", ["mov %rax, (%rbx)", "mov (%rbx), %rax"])

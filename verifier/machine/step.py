@@ -147,12 +147,12 @@ def _strike(x: Execution, event: Event, contract: Contract | None) -> bool:
         return False
     home = x.before.rip == HOME
     saved_rip = x.before.home.rip if home else const(x.before.rip, 64)
-    gate = x.layout.machine.gate_of(event.name)
-    if gate is None:
-        raise Mishap("no-gate", f"{event.name} at {x.describe(saved_rip)}")
     error_code = x.choose("fault.error_code", 32) if event.error_code else None
     if event.name == "page_fault":
         x.put("cr2", x.choose("fault.cr2", 64))
+    gate = x.layout.machine.gate_of(event.name)
+    if gate is None:
+        raise Mishap("no-gate", f"{event.name} at {x.describe(saved_rip)}")
     saved_rf = const(1, 1) if event.saved_rf else None
     deliver(x, gate.vector, saved_rip, error_code, saved_rf=saved_rf, event=event)
     return True
@@ -283,9 +283,10 @@ def _effect(x: Execution, operation: Operation, args: list[Term], puts: dict[str
                 assert isinstance(operation.attr, int)
                 raise Fault(operation.attr, args[1])
         case "wrmsr":
+            cell = _msr(args[0])
             if not x.decide(canonical(args[1])):
                 raise Fault(13)  # rule I9
-            puts[_msr(args[0])] = args[1]
+            puts[cell] = args[1]
 
 
 def _msr(index: Term) -> str:
