@@ -86,9 +86,9 @@ def test_a_full_disk(command: list[str], project: Project) -> None:
 
 def test_nowhere_to_write(project: Project) -> None:
     """The exit code tells the verdict although the streams are closed."""
-    for closed, code in (("1>&-", 0), ("2>&-", 0), ("1>&- 2>&-", 0)):
+    for closed in ("1>&-", "1>&- 2>&-"):
         command = f"exec {sys.executable} -m verifier prove -q {project.path} {closed}"
-        assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode == code
+        assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode == 0
 
 
 def test_a_pipe_closed_early(project: Project) -> None:
