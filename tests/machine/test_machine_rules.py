@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -14,7 +14,7 @@ from verifier.machine.layout import Layout
 from verifier.machine.rflags import pack
 from verifier.machine.state import HOME, Home, State, rule
 from verifier.machine.step import HELD, Edge, Stepper
-from verifier.terms import Solver, Valuation, const
+from verifier.terms import Solver, Valuation, add, const
 
 IST, STACK, RSP0 = 0xFFFF_8880_0000_1000, 0xFFFF_8880_0000_2000, 0xFFFF_8880_0000_3000
 SIZE = 0x200
@@ -52,6 +52,7 @@ class Case:
     rsp: int = MIDDLE
     label: str = "start"
     segments: tuple[Segment, ...] = SEGMENTS
+    anywhere: bool = False
 
     def stepper(self) -> Stepper:
         handlers = "".join(f"{name}: nop\n" for name in HANDLERS)
@@ -69,7 +70,7 @@ class Case:
             if name not in self.without
         }
         places = (("ist", IST), ("stack", STACK), ("rsp0", RSP0))
-        regions = {name: Region(name, "stack", SIZE, at) for name, at in places}
+        regions = {name: Region(name, "stack", SIZE, None if self.anywhere else at) for name, at in places}
         contracts = {i.hole: Contract(i.hole, ("rax",)) for i in self.program if i.hole}
         machine = MachineConfig(
             self.program, regions, gates, {s.selector: s for s in self.segments}, contracts, (USER,), rsp0="rsp0"
@@ -240,15 +241,42 @@ def test_a_second_contributory_fault_is_a_double_fault_and_a_third_shuts_down():
 
 
 def test_a_frame_that_leaves_its_region_is_a_wild_write():
+    """F16."""
     assert Case("nop", rsp=STACK + 32).one("nmi").edge.ended == "wild-write"
     assert Case("nop", rsp=STACK + 48).one("nmi").edge.ended is None
+
+
+def test_a_fault_within_a_frame_leaves_registers_and_memory():
+    """F15: the frame would cross the end of the canonical half, into which the region does not reach."""
+    case = Case("nop", ist=("stack_fault",), rsp=0xFFFF_8000_0000_0010)
+    after = case.go("machine_check")[0]
+    assert after.edge.delivered == ("stack_fault",)
+    assert after.frame(6)[4] == case.rsp
+    assert len(after.edge.state.memory) == 6
+
+
+def test_an_event_without_a_gate_ends_the_run():
+    """F1."""
+    assert Case("nop", without=("irq",)).one("irq", if_=1).edge.ended == "no-gate"
+    assert Case("int $0x80", without=("system",)).one().edge.ended == "no-gate"
 
 
 # NMIs, shadows, traps
 
 
+def test_an_nmi_hits_the_first_instruction_of_a_debug_handler_and_an_irq_only_that_of_a_trap_gate():
+    """P2, P3."""
+    for kind, ended in (((), HELD), (("debug", "nmi"), None)):
+        case = Case("nop", trap=kind, ist=("nmi",))
+        after = case.one(tf=1, if_=1)
+        stepper = case.stepper()
+        (nmi,) = stepper.strike(after.edge.state, "nmi")
+        assert (after.where, nmi.delivered) == ("debug", ("nmi",))
+        assert [e.ended for e in stepper.strike(nmi.state, "irq")] == [ended]
+
+
 def test_nmis_are_blocked_by_an_nmi_and_unblocked_by_any_iret():
-    """N2, N4, N5, N6."""
+    """N1, N2, N4, N5, N6."""
     assert Case("nop").one("nmi").edge.state.nmi_blocked
     assert Case("nop", blocked=True).go("nmi") == []
     good = (HOME_RIP, 0x33, flags(), 0x7FFF_0000, 0x2B)
@@ -387,6 +415,27 @@ def test_swapgs_swaps_nothing_else():
 
 
 # addresses
+
+
+@pytest.mark.parametrize(
+    ("offset", "ends"),
+    [
+        (SIZE - 8, {None}),
+        (SIZE, {"wild-read"}),
+        (-0x1000, {"wild-read"}),
+        (-0x20000, {"wild-read", "general_protection"}),
+        (1 << 62, {"general_protection"}),
+    ],
+)
+def test_a_constant_distance_from_a_region_can_be_out_of_the_canonical_half(offset, ends):
+    """A2: which it is can depend on where the region lies."""
+    case = Case("mov (%rbx), %rax", anywhere=True, ist=("general_protection",))
+    stepper = case.stepper()
+    state = case.state(stepper)
+    cells = list(state.cells)
+    cells[CELL_NAMES.index("rbx")] = add(stepper.layout.base("stack"), const(offset, 64))
+    edges = stepper.execute(replace(state, cells=tuple(cells)))
+    assert {e.ended or (e.delivered or (None,))[0] for e in edges} == ends
 
 
 def test_wrmsr_of_an_address_that_is_not_canonical_faults_only_for_registers_that_hold_one():

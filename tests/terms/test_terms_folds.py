@@ -82,5 +82,3 @@ def test_a_term_over_no_variable_is_a_constant():
         check(grown, garden)
         by_zero = any(op in grown.recipe for op in ("udiv", "urem", "sdiv", "srem"))
         assert grown.term.is_const or by_zero, grown.recipe
-
-

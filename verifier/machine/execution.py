@@ -158,10 +158,8 @@ class Execution:
         Raises Fault for a non-canonical address (#SS(0) or #GP(0), rule A2), Mishap outside every region.
         """
         found = self.layout.locate(address, size)
-        if found is None and not self.layout.is_region_address(address):
+        if found is None:
             found = self._search(address, size, access)
-        elif address.is_const and not self._canonical(address, size):
-            raise Fault(12 if access.stack else 13)
         if found is None:
             if not write and self._user_base(access):
                 return None
@@ -175,9 +173,14 @@ class Execution:
         return self.decide(canonical(address)) and self.decide(canonical(add(address, const(size - 1, 64))))
 
     def _search(self, address: Term, size: int, access: Access) -> Place | None:
-        """A symbolic address: one branch per region it can fall in, one for outside, one for a fault."""
+        """A symbolic address: one branch per region it can fall in, one for outside, one for a fault.
+
+        An address at a constant distance from a region that it is not in is outside, or not canonical.
+        """
         if not self._canonical(address, size):
             raise Fault(12 if access.stack else 13)
+        if self.layout.is_region_address(address):
+            return None
         for number, region in enumerate(self.layout.regions):
             if self.decide(self.layout.inside(number, address, size)):
                 raise Unresolved(
