@@ -108,7 +108,7 @@ def test_a_search_that_gives_up_proves_nothing(states: int, tmp_path: Path) -> N
     for bound in (None, {"nmi": 2, "page_fault": 2}):
         (result,) = Prover(model, bound, Limits(states=states)).results(model.properties)
         assert result.verdict == "unknown"
-        assert f"more than {states} states" in result.reason
+        assert f"gave up after {states} states" in result.reason
 
 
 JUMP = """

@@ -205,7 +205,7 @@ ASSUMPTIONS = [
     "page_fault (vector 14) enters through a trap gate (leaves IF as it is) "
     "on the current stack, from CPL 3 on kernel_stack",
     "regular_nmi_code may raise page_fault any number of times, may not change IF, "
-    "may change the status flags, keeps all other registers and flags, uses 0 bytes of stack, "
+    "may change the status flags, leaves all other registers and flags alone throughout, uses 0 bytes of stack, "
     "writes no named data",
     "interrupted: user (CPL 3, cs 0x33, ss 0x2b, gs base: the kernel's, any rsp; "
     "iopl = 0, vm = 0, nt = 0, vif = 0, vip = 0; everything else arbitrary)",

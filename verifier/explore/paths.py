@@ -48,8 +48,8 @@ class Enumeration(Explorer):
             following: list[Node] = []
             for node in layer:
                 explored += 1
-                if explored > self.limits.states:
-                    self.graph.limit = f"more than {self.limits.states} states"
+                self.graph.limit = self.limits.reached(explored)
+                if self.graph.limit:
                     return self.graph
                 if self._progress is not None and explored % 256 == 0:
                     self._progress(explored, len(layer))

@@ -9,6 +9,7 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
+from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Protocol
 
 from verifier.explore.graph import End, Graph, Node
@@ -54,9 +55,21 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a search gives up: it then says so, and proves nothing."""
+    """When a search gives up: it then says so, and proves nothing.
 
-    states: int = 2_000_000
+    ``states``: how many it may explore; ``megabytes``: how large the process may have grown, a backstop.
+    """
+
+    states: int = 100_000
+    megabytes: int = 2_000
+
+    def reached(self, explored: int) -> str:
+        """What limit a search has come to, or nothing."""
+        if explored > self.states:
+            return f"{self.states} states (--max-states allows more)"
+        if explored % 256 == 0 and getrusage(RUSAGE_SELF).ru_maxrss > self.megabytes * 1024:
+            return f"{self.megabytes} MB of memory"
+        return ""
 
 
 class Explorer:
@@ -174,9 +187,9 @@ class Fixpoint(Explorer):
                 self.graph.limit = "every property was refuted"
                 break
             explored += 1
-            if explored > self.limits.states:
-                self.graph.limit = f"more than {self.limits.states} states"
-                return self.graph
+            self.graph.limit = self.limits.reached(explored)
+            if self.graph.limit:
+                break
             if self._progress is not None and explored % 256 == 0:
                 self._progress(explored, len(self._frontier))
             self._expand(node)

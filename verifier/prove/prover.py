@@ -135,7 +135,7 @@ def _decide(
         where = judge.where(unresolved.node.state.rip)
         return "unknown", f"at {where}: {unresolved.edge.detail}", None
     if not graph.complete:
-        return "unknown", f"gave up after {graph.limit}; raise --max-states to go on", None
+        return "unknown", f"gave up after {graph.limit}", None
     if p.name in judge.doubts:
         return "unknown", judge.doubts[p.name], None
     if p.during is not None and not script_completed(script, graph):

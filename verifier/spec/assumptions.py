@@ -53,7 +53,7 @@ def _contract(contract: Contract) -> str:
     writes = f", writes {_list(contract.writes)}" if contract.writes else ", writes no named data"
     return (
         f"{contract.name} may raise {raised}, {may_if} change IF, may change {changed}, "
-        f"keeps all other registers and flags, uses {contract.stack} bytes of stack{writes}"
+        f"leaves all other registers and flags alone throughout, uses {contract.stack} bytes of stack{writes}"
     )
 
 
