@@ -210,6 +210,14 @@ def test_int_n_of_a_gate_of_too_low_a_dpl_is_no_matter_at_cpl_0_and_an_nmi_vecto
     assert (after.where, after.edge.state.nmi_blocked) == ("nmi", False)
 
 
+def test_a_fault_undoes_what_its_instruction_had_written():
+    """A3, A9: CALL had pushed the return address."""
+    after = Case("call *%rax", ist=("general_protection",)).one(rax=BAD)
+    assert after.frame(6)[4] == MIDDLE
+    pushed = after.layout.location(after.layout.number["stack"], (MIDDLE - STACK) // 8 - 1)
+    assert pushed not in after.edge.state.memory
+
+
 # faults during delivery
 
 
@@ -436,6 +444,17 @@ def test_a_constant_distance_from_a_region_can_be_out_of_the_canonical_half(offs
     cells[CELL_NAMES.index("rbx")] = add(stepper.layout.base("stack"), const(offset, 64))
     edges = stepper.execute(replace(state, cells=tuple(cells)))
     assert {e.ended or (e.delivered or (None,))[0] for e in edges} == ends
+
+
+@pytest.mark.parametrize(("base", "ended"), [(0x7000, None), (0x9000, "wild-read")])
+def test_only_the_base_that_the_user_chose_can_be_read_through(base, ended):
+    case = Case("mov %gs:8, %rax")
+    stepper = case.stepper()
+    state = case.state(stepper, gs_base=base)
+    at = CELL_NAMES.index("gs_base")
+    users = (*state.home.cells[:at], const(0x7000, 64), *state.home.cells[at + 1 :])
+    (edge,) = stepper.execute(replace(state, home=replace(state.home, cells=users)))
+    assert (edge.ended, [kind for kind, _ in edge.choices]) == (ended, [] if ended else ["load"])
 
 
 def test_wrmsr_of_an_address_that_is_not_canonical_faults_only_for_registers_that_hold_one():
