@@ -86,7 +86,8 @@ class Contract:
     `verifier.ir.cells.CELL_NAMES` (with ``if`` among them where it may set or clear IF). ``may_raise``: names of
     faults that may strike inside, any number of times. ``stack``: bytes below RSP that it uses; they hold anything
     while it runs and afterwards; RSP stands at the lowest of them while it runs. ``writes``: names of data that may
-    hold anything from then on.
+    hold anything from then on. ``saves``: general registers, clobbered too, that it pushes first and pops last: they
+    lie on its stack while it runs, 8 bytes each, above the bytes of ``stack``.
     """
 
     name: str
@@ -94,6 +95,12 @@ class Contract:
     may_raise: tuple[str, ...] = ()
     stack: int = 0
     writes: tuple[str, ...] = ()
+    saves: tuple[str, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """How far below its start RSP stands while the code runs, in bytes."""
+        return self.stack + 8 * len(self.saves)
 
 
 @dataclass(frozen=True, slots=True)

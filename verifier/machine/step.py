@@ -30,6 +30,8 @@ _DEBUG = 1
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
 
+STACK = Access(stack=True)
+
 #: The ``inhibit`` cell after MOV SS and POP SS.
 SS_SHADOW = const(2, 2)
 
@@ -362,9 +364,19 @@ def _interrupt(x: Execution, block: Block, vector: int) -> None:
 def _hole(x: Execution, block: Block) -> None:
     """The stack that hidden code uses is below RSP while control is inside."""
     contract = x.layout.machine.contracts[str(block.instruction.hole)]
-    used = contract.stack
-    if block.terminator.opcode == "hole_body":
+    if block.terminator.opcode == "hole_enter":
+        x.put("rsp", add(x.get("rsp"), const(-contract.depth, 64)))
+        for address, cell in _saved(x, contract):
+            x.store(address, x.get(cell), STACK)
+    else:
         run_hole(x, contract)
-        used = -used
-    x.put("rsp", add(x.get("rsp"), const(-used, 64)))
+        for address, cell in _saved(x, contract):
+            x.put(cell, x.load(address, 64, STACK))
+        x.put("rsp", add(x.get("rsp"), const(contract.depth, 64)))
     _next(x, block)
+
+
+def _saved(x: Execution, contract: Contract) -> list[tuple[Term, str]]:
+    """Where hidden code keeps the registers that it saves, while it runs."""
+    rsp = x.get("rsp")
+    return [(add(rsp, const(contract.stack + 8 * i, 64)), cell) for i, cell in enumerate(contract.saves)]

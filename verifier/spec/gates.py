@@ -122,11 +122,14 @@ def read_contracts(root: Fields, program: Program, names: Names) -> dict[str, Co
 
 
 def _contract(name: str, value: Value, names: Names) -> Contract:
-    fields = value.fields(("may", "keeps", "stack", "writes"))
+    fields = value.fields(("may", "keeps", "saves", "stack", "writes"))
     may = [_allowed(v) for v in fields.items("may")]
     kept: set[str] = set()
     for item in fields.items("keeps"):
         kept.update(_kept(item, may))
+    saved: set[str] = set()
+    for item in fields.items("saves"):
+        saved.update(_saved(item, kept))
     changed = {c for c in CHANGED_BY_DEFAULT if c not in kept} | ({"if"} if CHANGE_IF in may else set())
     writes = [v.choice(names.data, "name of data") for v in fields.items("writes")]
     return Contract(
@@ -135,6 +138,7 @@ def _contract(name: str, value: Value, names: Names) -> Contract:
         tuple(dict.fromkeys(m for m in may if m != CHANGE_IF)),
         fields.get("stack", lambda v: v.integer(0, 65536, 8), 0),
         tuple(dict.fromkeys(writes)),
+        tuple(c for c in CELL_NAMES if c in saved),
     )
 
 
@@ -144,6 +148,14 @@ def _allowed(value: Value) -> str:
         hint = "environment.events says whether it strikes, here and everywhere else"
         raise value.error(f"{word} needs no permission from a hole", hint)
     return value.choice((*RAISABLE, CHANGE_IF), "fault")
+
+
+def _saved(value: Value, kept: set[str]) -> tuple[str, ...]:
+    word = value.choice(("registers", *GENERAL_BUT_RSP), "general register")
+    cells = KEPT_GROUPS.get(word, (word,))
+    if kept.intersection(cells):
+        raise value.error(f"'{word}' is both saved and kept", "keeps: never touched; saves: used, and put back")
+    return cells
 
 
 def _kept(value: Value, may: list[str]) -> tuple[str, ...]:

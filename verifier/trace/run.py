@@ -10,7 +10,7 @@ kind                width when it is asked for
 undef               any   an ``undef`` operation is executed, in block order
 hole.CELL           cell  each clobbered cell of a contract, in its order, whenever an event strikes at ``hole_body``
                           (before the event is delivered: the hidden code ran on for a while) and when
-                          ``hole_body`` is executed (before it leaves)
+                          ``hole_body`` is executed (before it leaves, and before saved registers come back)
 hole.memory         64    each 8-byte word of the hole's stack, upwards from the lowest, then each byte-exact datum of
                           ``writes`` (its size in bits), just after the cells
 fault.error_code    32    an injected fault with an error code is delivered

@@ -29,12 +29,22 @@ class Holes:
         return contract
 
     def enter(self, work: Work, instruction: Instruction) -> None:
-        work.cells["rsp"] = (work.cells["rsp"] - self.contract(instruction).stack) & MASK64
+        contract = self.contract(instruction)
+        values = [work.cells[cell] for cell in contract.saves]
+        bytes_used = contract.stack + 8 * len(values)
+        work.cells["rsp"] = (work.cells["rsp"] - bytes_used) & MASK64
+        for i, value in enumerate(values):
+            self._memory.write(work, (work.cells["rsp"] + contract.stack + 8 * i) & MASK64, 8, value)
         work.rip = instruction.next_address
 
     def leave(self, work: Work, instruction: Instruction, choices: Choices) -> None:
         self.run_on(work, instruction, choices)
-        work.cells["rsp"] = (work.cells["rsp"] + self.contract(instruction).stack) & MASK64
+        contract = self.contract(instruction)
+        address = work.cells["rsp"] + contract.stack
+        for cell in contract.saves:
+            work.cells[cell] = self._memory.pop(work, address & MASK64, 8)
+            address += 8
+        work.cells["rsp"] = address & MASK64
         work.rip = instruction.next_address
 
     def run_on(self, work: Work, instruction: Instruction, choices: Choices) -> None:
