@@ -10,7 +10,9 @@ from verifier.spec import load
 SPECS = Path(__file__).parents[2] / "specs"
 
 
-@pytest.mark.parametrize("name", ["nested_nmi_2010", "nested_nmi_2010_cli", "nested_nmi_repair_2_flag", "nested_nmi_repaired"])
+@pytest.mark.parametrize(
+    "name", ["nested_nmi_2010", "nested_nmi_2010_cli", "nested_nmi_repair_2_flag", "nested_nmi_repaired"]
+)
 def test_latched_nmis_change_no_verdict(name: str) -> None:
     model = load(SPECS / f"{name}.yaml")
     properties = [p for p in model.properties if p.during is None]
