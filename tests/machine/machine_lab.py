@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.asm import assemble_text
@@ -74,7 +74,7 @@ callee:
     sti
     sti
     mov %ax, %ss
-    pop_ss_follows: mov %ecx, %ss
+    mov %ecx, %ss
     mov %ax, %ds
     mov %ax, %es
     mov %ss, %eax
@@ -138,7 +138,7 @@ callee:
     clac
     ...
     nop
-""".replace("pop_ss_follows: ", "")
+"""
 
 HANDLERS = ("nmi", "irq", "debug", "breakpoint", "double_fault", "stack_fault", "general_protection", "page_fault",
             "invalid_opcode", "divide_error", "machine_check", "system")  # fmt: skip
@@ -154,7 +154,6 @@ SEGMENTS = (
     Segment(0x48, "data", 0),
 )
 USER = Context("user", 3, 0x33, 0x2B, "user", None)
-COMPATIBLE = Context("user32", 3, 0x23, 0x2B, "user", None)
 KERNEL = Context("kernel", 0, 0x10, 0x18, "kernel", "kstack")
 
 
@@ -169,11 +168,11 @@ TABLE_SYMBOL = 0xFFFF_FFFF_A000_0000
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A machine, and the address of each of its regions in the concrete run."""
+    """A machine, the address of each of its regions in the concrete run, and those of its instructions."""
 
     machine: MachineConfig
     bases: dict[str, int]
-    addresses: tuple[int, ...] = field(default=())
+    addresses: tuple[int, ...]
 
 
 def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
