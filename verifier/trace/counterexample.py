@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from verifier.prove.verdict import Result, Violation
     from verifier.terms import Term
 
-_RULES = ("ist_nulls_ss", "fault_in_nmi_delivery_blocks")
+_RULES = ("ist_nulls_ss", "fault_in_nmi_delivery_blocks", "repeated_shadow_ends")
 
 
 def concretise(prover: Prover, result: Result) -> Trace | None:
