@@ -58,7 +58,7 @@ class ConcreteRun:
             cells["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = bases[self.model.machine.percpu]
         if context.stack is not None:
             cells["rsp"] = bases[context.stack] + self.model.machine.regions[context.stack].size // 2
-        rules = {name: self.random.randrange(2) for name in ("ist_nulls_ss",)}
+        rules = {name: self.random.randrange(2) for name in ("ist_nulls_ss", "repeated_shadow_ends")}
         rules["fault_in_nmi_delivery_blocks"] = 0
         if user and self.random.random() < 0.3:
             home = self.random.choice(list(self.model.machine.program.instructions))

@@ -316,3 +316,10 @@ def test_root(tmp_path: Path) -> None:
     link = tmp_path / "link.yaml"
     link.symlink_to(spec)
     assert project_root(link) == (tmp_path / "a").resolve()
+
+
+def test_loads_of_segment_registers_are_an_assumption(project: Project) -> None:
+    assert not any("segment register" in a for a in project.load().assumptions)
+    project.asm(ASM.replace("regular_nmi_code:", "loads: movl %eax,%ds\n\tpopq %fs\n\tmovq %gs,%rax\nregular_nmi_code:"))
+    (said,) = [a for a in project.load().assumptions if "segment register" in a]
+    assert said.endswith("does not fault: loads, loads+0x2")

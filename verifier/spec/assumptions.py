@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from verifier.asm.program import SEGMENT_REGISTERS, Reg
 from verifier.ir.cells import FLAGS, STATUS_FLAGS
 from verifier.machine.config import Context, Contract, Gate, MachineConfig, Pointer
 from verifier.spec.names import GENERAL_BUT_RSP
 
 if TYPE_CHECKING:
+    from verifier.asm.program import Instruction, Program
     from verifier.spec.model import Environment
 
 _GROUPS = {
@@ -27,6 +29,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         *(_contract(c) for c in machine.contracts.values()),
         *(_context(c) for c in machine.contexts),
         *_home(machine.contexts),
+        *_selector_loads(machine.program),
         _events(environment),
         *_regions(machine),
         _at_start(machine),
@@ -85,6 +88,18 @@ def _home(contexts: Iterable[Context]) -> Iterator[str]:
     yield "NMIs are not blocked in the interrupted context"
     if any(c.cpl == 0 for c in contexts):
         yield "an interrupted kernel context runs outside the program's text"
+
+
+def _selector_loads(program: Program) -> Iterator[str]:
+    loads = [i for i in program if i.mnemonic in ("mov", "pop") and _loads_selector(i)]
+    if loads:
+        where = _list(dict.fromkeys(program.describe(i.address) for i in loads))
+        yield f"what is loaded into a segment register has a good descriptor, so this does not fault: {where}"
+
+
+def _loads_selector(instruction: Instruction) -> bool:
+    target = instruction.operands[-1]
+    return isinstance(target, Reg) and target.name in SEGMENT_REGISTERS
 
 
 def _events(environment: Environment) -> str:
