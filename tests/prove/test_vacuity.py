@@ -143,7 +143,8 @@ def test_where_the_engine_cannot_go_on_nothing_is_proved(that: str, tmp_path: Pa
 
 
 def test_progress_is_refuted_where_a_loop_has_no_way_out(tmp_path: Path) -> None:
-    model = write_model(tmp_path, "nmi:\n    testb $1,%gs:other\n    je 1f\n2:  jmp 2b\n1:  iretq\n", {"p": "that: progress"})
+    program = "nmi:\n    testb $1,%gs:other\n    je 1f\n2:  jmp 2b\n1:  iretq\n"
+    model = write_model(tmp_path, program, {"p": "that: progress"})
     assert only(by_fixpoint(model)).verdict == "refuted"
 
 

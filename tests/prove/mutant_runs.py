@@ -1,0 +1,46 @@
+"""Judging one mutant: with the specifications of the repaired sketch, all properties."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mutations import ROOT
+
+from verifier.errors import AsmError
+from verifier.explore.search import Limits
+from verifier.prove.prover import Prover
+from verifier.spec import load
+from verifier.trace.counterexample import concretise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mutations import Mutant
+
+SPECS = ("nested_nmi_repaired", "nested_nmi_repaired_irqs_on")
+
+
+def killed_by(mutant: Mutant, folder: Path) -> str | None:
+    """What a mutant dies of: a property that is no longer proved, or a text that is none. None: it survives.
+
+    Every refutation is run by the concrete interpreter, which raises InternalError where it does not agree.
+    """
+    for name in ("asm", "specs"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "asm" / "handlers.s").write_text((ROOT / "asm" / "handlers.s").read_text())
+    (folder / "asm" / "nested_nmi_repaired.s").write_text(mutant.text())
+    for name in SPECS:
+        spec = folder / "specs" / f"{name}.yaml"
+        spec.write_text((ROOT / "specs" / f"{name}.yaml").read_text())
+        try:
+            model = load(spec, folder)
+        except AsmError as error:
+            return f"no text: {error}"
+        prover = Prover(model, limits=Limits(states=8000))
+        # first what most die of: a search for one property stops at the first run that breaks it
+        for properties in (model.properties[:1], model.properties[1:]):
+            for result in prover.results(properties):
+                if not result.as_expected:
+                    concretise(prover, result)
+                    return f"{result.property.name}: {result.verdict}: {result.reason}"
+    return None
