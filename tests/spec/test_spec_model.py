@@ -320,6 +320,7 @@ def test_root(tmp_path: Path) -> None:
 
 def test_loads_of_segment_registers_are_an_assumption(project: Project) -> None:
     assert not any("segment register" in a for a in project.load().assumptions)
-    project.asm(ASM.replace("regular_nmi_code:", "loads: movl %eax,%ds\n\tpopq %fs\n\tmovq %gs,%rax\nregular_nmi_code:"))
+    loads = "loads: movl %eax,%ds\n\tpopq %fs\n\tmovq %gs,%rax\nregular_nmi_code:"
+    project.asm(ASM.replace("regular_nmi_code:", loads))
     (said,) = [a for a in project.load().assumptions if "segment register" in a]
     assert said.endswith("does not fault: loads, loads+0x2")
