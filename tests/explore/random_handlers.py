@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REGISTERS = ("rax", "rcx", "rdx")
 LOW = {"rax": "al", "rcx": "cl", "rdx": "dl"}
-CONDITIONS = ("e", "ne", "b", "ae", "s", "l", "g", "c", "z", "p")
+CONDITIONS = ("e", "ne", "e", "ne", "b", "s", "l")
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Writer:
         self.depth = 0
         self.labels = 0
         self.holes: dict[str, str] = {}
+        self.tests: list[str] = []
 
     def emit(self, *lines: str) -> None:
         self.lines += lines
@@ -121,7 +122,10 @@ class Writer:
 
     def test(self) -> None:
         r = self.random
-        self.emit(
+        if self.tests and r.random() < 0.5:  # decided before: what was decided then matters again
+            self.emit(r.choice(self.tests))
+            return
+        self.tests.append(
             r.choice(
                 (
                     f"testb $1,{self.byte()}",
@@ -139,6 +143,7 @@ class Writer:
                 )
             )
         )
+        self.emit(self.tests[-1])
 
     def branch(self, budget: int) -> None:
         """A test, and one or two ways that meet again (or do not)."""
@@ -177,7 +182,7 @@ class Writer:
         ]
         while budget > 0:
             start = len(self.lines)
-            if budget > 3 and self.random.random() < 0.3:
+            if budget > 3 and self.random.random() < 0.45:
                 self.branch(budget)
             elif len(self.holes) < 1 and self.random.random() < 0.06:
                 self.hole()
@@ -209,7 +214,7 @@ def write(seed: int) -> Handler:
     w.emit("testq $1,%gs:word", "testq $1,%gs:second")
     if nested:
         w.emit("cmpb $0,%gs:flag", "jne nested", "movb $1,%gs:flag")
-    w.block(r.randrange(6, 16))
+    w.block(r.randrange(6, 14))
     w.leave()
     if nested:
         w.depth = 0
@@ -223,7 +228,7 @@ def write(seed: int) -> Handler:
     handler.program = "nmi:\nnmi_entry:\n" + "\n".join(w.lines) + "\n" + _others(r)
     faults = any("page_fault" in h for h in w.holes.values())
     irqs = r.random() < 0.6
-    handler.counts = {"nmi": r.choice((1, 2, 2))}
+    handler.counts = {"nmi": r.choice((1, 1, 2))}
     handler.counts |= {event: 1 for event, wanted in (("irq", irqs), ("page_fault", faults)) if wanted}
     handler.model = {
         "events": ", ".join(f"{e}: any" for e in handler.counts),
