@@ -12,6 +12,7 @@ from itertools import count
 from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Protocol
 
+from verifier.errors import SpecError
 from verifier.explore.graph import End, Graph, Node
 from verifier.explore.recognise import Recogniser
 from verifier.machine.events import EVENTS
@@ -89,6 +90,9 @@ class Explorer:
 
     def start_nodes(self) -> Iterator[Node]:
         for state in starts(self.stepper.layout):
+            if self.stepper.solver.satisfiable(state.path) == "unsat":
+                name = state.home.context.name
+                raise SpecError(f"no such context can be interrupted: what is said of '{name}' contradicts itself")
             yield Node(state, self.script.start(), 0, 0)
 
     def edges(self, node: Node) -> Iterator[tuple[Edge, Ghost]]:

@@ -105,6 +105,10 @@ class Layout:
             found = self._initial[location] = self._initial_word(self.place_of(location))
         return found
 
+    def locations_of(self, variables: frozenset[object]) -> set[int]:
+        """The words whose contents at the start some of these variables stand for, as far as they were asked for."""
+        return {at for at, word in self._initial.items() if not word.support.isdisjoint(variables)}
+
     def _initial_word(self, place: Place) -> Term:
         region = self.regions[place.region]
         if not region.writable:

@@ -72,7 +72,8 @@ class _Run:
             tail.append(violation.end)
         self._edges += [_edge(t) for t in tail]
         literals = violation.condition | (self._edges[-1].path if self._edges else frozenset())
-        self._locations = sorted(self._touched())
+        mentioned = frozenset[object]().union(*[t.support for t in literals])
+        self._locations = sorted(self._touched() | self._layout.locations_of(mentioned))
         variables = self._variables(literals)
         values = prover.solver.model(literals, variables, preferences(prover.layout, self.first, variables))
         if values is None:
