@@ -12,8 +12,8 @@ justified by liveness over the whole explored graph: whatever the node that stan
 other has too.
 
 Path literals are treated likewise: one matters while some decision on an explored run from the node found it on the
-path or was about a variable connected to it. With ``subsume``, a node also stands for one with more literals that
-matter. A node never stands for a cheaper one, so that what is found first is shortest.
+path or was about a variable connected to it. A node stands for every other that agrees on what matters, however much
+else they differ in; but never for a cheaper one, so that what is found first is shortest.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ class Recogniser:
     written to the interrupted context's own memory.
     """
 
-    def __init__(self, layout: Layout, subsume: bool = True, tracked: bool = False, guarded: bool = False) -> None:
+    def __init__(self, layout: Layout, tracked: bool = False, guarded: bool = False) -> None:
         self._layout = layout
-        self._subsume = subsume
         self._tracked = tracked
         self._guarded = guarded
         self._points: dict[Hashable, ControlPoint] = {}
@@ -213,7 +212,7 @@ class Recogniser:
             return True
         path = _relevant(node, other, names)
         wanted = _relevant(other, other, self._key(order, other)[1])
-        return wanted <= path if self._subsume else wanted == path
+        return wanted == path
 
 
 def _tied(path: frozenset[Term], variables: Iterable[Term]) -> set[Term]:

@@ -151,8 +151,7 @@ def why_held(state: State, event: str) -> str:
 
 
 class Fixpoint(Explorer):
-    """Explores to a fixpoint. ``exact``: never let a state with fewer path literals stand for another; ``tracked`` and
-    ``guarded`` as in `Recogniser`."""
+    """Explores to a fixpoint. ``tracked`` and ``guarded`` as in `Recogniser`."""
 
     def __init__(
         self,
@@ -160,7 +159,6 @@ class Fixpoint(Explorer):
         script: Script,
         observer: Observer,
         *,
-        exact: bool = False,
         tracked: bool = False,
         guarded: bool = False,
         latching: bool = False,
@@ -168,7 +166,7 @@ class Fixpoint(Explorer):
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(stepper, script, observer, latching)
-        self.recogniser = Recogniser(stepper.layout, subsume=not exact, tracked=tracked, guarded=guarded)
+        self.recogniser = Recogniser(stepper.layout, tracked=tracked, guarded=guarded)
         self.limits = limits or Limits()
         self.graph = Graph()
         self._progress = progress

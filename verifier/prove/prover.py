@@ -102,7 +102,6 @@ class Prover:
             self._stepper,
             script,
             judge,
-            exact=any(isinstance(p.that, Progress) for p in properties),
             tracked=any(isinstance(e, Intact) for p in properties for e in walk(p.that)),
             guarded=any(isinstance(e, Restored) and "memory" in e.cells for p in properties for e in walk(p.that)),
             latching=self._latching,
