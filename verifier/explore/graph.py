@@ -45,10 +45,9 @@ class Node:
 
     def path_from_start(self) -> list[Node]:
         """The nodes from the start up to and including this one."""
-        nodes, node = [], self
-        while node is not None:
-            nodes.append(node)
-            node = node.parent  # type: ignore[assignment]
+        nodes = [self]
+        while (parent := nodes[-1].parent) is not None:
+            nodes.append(parent)
         return nodes[::-1]
 
 
