@@ -41,3 +41,14 @@ def test_a_word_that_only_the_property_reads(tmp_path: Path, that: str) -> None:
     (result,) = prover.results(prover.model.properties)
     assert result.verdict == "refuted"
     assert concretise(prover, result) is not None
+
+
+def test_a_proof_about_coming_home_says_that_some_runs_never_do(tmp_path: Path) -> None:
+    path = write(tmp_path, "rax: 0", "restored(all)")
+    path.write_text(path.read_text().replace(", at: leave", ""))
+    for text, said in (("nmi: iretq", ""), ("nmi: testb $1,%gs:word; je 1f; 2: jmp 2b; 1: iretq", "see progress")):
+        (tmp_path / "nmi.s").write_text(text + "\n")
+        (result,) = Prover(load(path)).results(load(path).properties)
+        assert result.verdict == "proved"
+        assert said in result.reason
+        assert bool(said) == bool(result.reason)

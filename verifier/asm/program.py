@@ -25,7 +25,6 @@ GENERAL_REGISTERS = (
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
 SEGMENT_REGISTERS = ("es", "cs", "ss", "ds", "fs", "gs")
-CONTROL_REGISTERS = ("cr0", "cr2", "cr3", "cr4", "cr8")
 
 #: Conditions in encoding order (the low four bits of the opcode), in the one spelling used after parsing.
 CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")

@@ -141,7 +141,14 @@ def _decide(
         return schedule_report(p.during, graph, explorer)
     if judge.judged[p.name] == 0:
         return "vacuous", "no run reaches a place where the property is judged", None
-    return "proved", "", None
+    return "proved", _caveat(p, graph), None
+
+
+def _caveat(p: Property, graph: Graph) -> str:
+    """What a proof about coming home leaves open: runs that never do."""
+    if p.at == "outermost-return" and stuck_nodes(graph):
+        return "of the runs that come home; from some states none does without further events: see progress"
+    return ""
 
 
 def script_completed(script: Script, graph: Graph) -> bool:
