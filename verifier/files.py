@@ -1,0 +1,60 @@
+"""Output files that are there whole or not at all: the only module of the product that writes files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from verifier.errors import UsageError
+
+
+def replace_file(path: Path, data: bytes, durable: bool = True) -> None:
+    """Make ``path`` a regular file that holds ``data``.
+
+    Whatever happens, killing the process included, the name holds either what it held before or all of ``data``.
+    What is left behind then is at most a ``.*.part`` file beside it. ``durable``: also when the power fails (slow:
+    for single files, not for thousands). A symbolic link stays one: the file that it leads to is replaced. Raises
+    UsageError where the operating system refuses, and for what is there and no regular file.
+    """
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            raise UsageError(f"cannot write {_short(path)}: it is there, and no regular file")
+        _replace(target, data, durable)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links and a NUL byte among them
+        raise UsageError(f"cannot write {_short(path)}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _replace(target: Path, data: bytes, durable: bool) -> None:
+    part = target.parent / f".{secrets.token_hex(8)}.part"
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666
+    number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(number, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if durable:
+                os.fsync(number)
+        part.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    if durable:
+        _keep_name(target.parent)
+
+
+def _keep_name(folder: Path) -> None:
+    """A new name is durable once its folder is."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:200]}…"
