@@ -27,9 +27,10 @@ from verifier.replay.machine import MachineError, MissingTool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeAlias
 
-#: Parameters of the processor: a value, or parameters of a part (``CS``: ``selector``).
-Parameters = "Mapping[str, int | bool | Mapping[str, int | bool]]"
+    #: Parameters of the processor: a value, or those of a part (``CS``: ``selector``).
+    Parameters: TypeAlias = Mapping[str, int | bool | Mapping[str, int | bool]]
 
 _CONFIGURATION = """\
 config_interface: textconfig
@@ -56,7 +57,7 @@ _STARTS = 5
 
 _REGISTER = re.compile(r"^(r\w+) ?: ([0-9a-f]{8})_([0-9a-f]{8})$", re.MULTILINE)
 _FLAGS = re.compile(r"^eflags 0x([0-9a-f]{8}):", re.MULTILINE)
-_PARAMETER = re.compile(r"^show param name: <([\w.]+)>\n\w+ = (?:0x)?([0-9a-f]+)$", re.MULTILINE)
+_PARAMETER = re.compile(r"^show param name: <([\w.]+)>\n\w+ = (0x[0-9a-f]+|[0-9]+)$", re.MULTILINE)
 _PAGE = re.compile(r"maps to physical page 0x([0-9a-f]+)$", re.MULTILINE)
 
 
@@ -79,6 +80,10 @@ class Debugger:
         try:
             self._prepare(ram, address, size)
             self._start(program)
+            # Bochs reads the file as one piece of its own memory, and gives each 128 KB of that an address when it is
+            # first used: so use them in order. The processor is in real mode: addresses are physical.
+            if self.load(address, len(ram)) != ram:
+                raise MachineError("Bochs does not load the image as it is")
         except BaseException:
             self.close()
             raise
@@ -156,10 +161,6 @@ class Debugger:
 
     # The processor
 
-    def registers(self) -> tuple[str, ...]:
-        """The command for `parse_registers`."""
-        return ("r",)
-
     @staticmethod
     def show(names: Iterable[str]) -> list[str]:
         """The commands that print parameters of the processor (``CS.selector``), for `parse`."""
@@ -169,13 +170,13 @@ class Debugger:
     def parse(answer: str) -> dict[str, int]:
         """Values by name in an answer to ``r`` and `show`: registers in small letters, parameters as they are named."""
         values = {name: int(high + low, 16) for name, high, low in _REGISTER.findall(answer)}
-        values |= {name: int(value, 16) for name, value in _PARAMETER.findall(answer)}
+        values |= {name: int(value, 0) for name, value in _PARAMETER.findall(answer)}
         flags = _FLAGS.search(answer)
         if flags:
             values["rflags"] = int(flags[1], 16)
         return values
 
-    def restore(self, parameters: Mapping[str, int | bool | Mapping[str, int | bool]]) -> None:
+    def restore(self, parameters: Parameters) -> None:
         """Set parts of the processor's state, as they are, and drop all that it remembers of page tables."""
         self._path.joinpath("cpu0").write_text("\n".join(["cpu0 = {", *_lines(parameters), "}", ""]))
         answer = self.command('restore "cpu0" "."')
@@ -230,7 +231,7 @@ class Debugger:
         process.wait()
 
 
-def _lines(parameters: Mapping[str, int | bool | Mapping[str, int | bool]]) -> Iterable[str]:
+def _lines(parameters: Parameters) -> Iterable[str]:
     for name, value in parameters.items():
         if isinstance(value, bool):
             yield f"{name} = {str(value).lower()}"
