@@ -85,6 +85,7 @@ class Move:
 class Outcome:
     """What a move led to. ``delivered``: the events and faults whose handler was entered in it, in order.
     ``writes``: address and size in bytes of every store, in order: of the instruction, of hidden code, of frames.
+    ``chosen``: the same of every read that a choice ``load`` has answered.
 
     ``ended``: None while the run goes on, ``home`` when control is back in the interrupted context, else a kind of
     `verifier.machine.events.MISHAPS`, with ``detail`` saying what and where. An instruction that ends a run by a bad
@@ -96,6 +97,7 @@ class Outcome:
     ended: str | None = None
     detail: str = ""
     writes: tuple[tuple[int, int], ...] = field(default=())
+    chosen: tuple[tuple[int, int], ...] = field(default=())
 
 
 class Disagreement(Exception):

@@ -53,6 +53,7 @@ class Memory:
         """An instruction's read of ``size`` bytes, little endian."""
         self._check_canonical(address, size, access)
         if self.place_of(address, size) is None and self._lies_with_user(work, access):
+            work.chosen.append((address, size))
             return choices.take("load", 8 * size)
         return self._read(work, address, size)
 

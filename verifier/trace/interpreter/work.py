@@ -67,6 +67,7 @@ class Work:
     nmi_pending: bool
     delivered: list[str] = field(default_factory=list)
     writes: list[tuple[int, int]] = field(default_factory=list)
+    chosen: list[tuple[int, int]] = field(default_factory=list)
     detail: str = ""
 
     @staticmethod
@@ -77,7 +78,8 @@ class Work:
         return ConcreteState(self.rip, self.cells, self.memory, self.nmi_blocked, self.nmi_pending)
 
     def outcome(self, ended: str | None = None, detail: str = "") -> Outcome:
-        return Outcome(self.state(), tuple(self.delivered), ended, detail or self.detail, tuple(self.writes))
+        made = tuple(self.delivered), ended, detail or self.detail, tuple(self.writes), tuple(self.chosen)
+        return Outcome(self.state(), *made)
 
     def rflags(self) -> int:
         """The packed image of the flags; bit 1 reads as 1 (SDM vol. 1, 3.4.3)."""
