@@ -40,11 +40,13 @@ _HIDDEN = ("event_mask", "pending_event", "activity_state", "debug_trap", "inhib
 _READ = ("r", *Debugger.show([*_SHOWN.values(), *_HIDDEN]))
 
 # Bits of event_mask and pending_event, of debug_trap and of inhibit_mask; values of activity_state.
-_NMI, _INTERRUPTS = 1 << 0, 1 << 10 | 1 << 11
-_LAPIC_INTERRUPT = 1 << 11
+_NMI, _LAPIC_INTERRUPT = 1 << 0, 1 << 11
 _TRAPS = 0xF000
 _NO_TRAPS = 1 << 1
 _HALTED, _SHUT_DOWN = 1, 2
+
+_NMI_VECTOR, _MACHINE_CHECK_VECTOR = 2, 18
+_GATE = 16
 
 _BOOT_STEPS = 100_000
 
@@ -63,7 +65,10 @@ class Bochs:
     def __init__(self, image: Image, seconds: float = 30) -> None:
         """Boot an image. ``seconds``: how long Bochs may take to answer."""
         self._image = image
-        self._debugger = Debugger(_with_pads(image), LOAD, image.end, seconds)
+        #: While a machine check is pending: the bits of event_mask and pending_event for NMIs.
+        self._machine_check: tuple[int, int] | None = None
+        self._data = _with_pads(image)
+        self._debugger = Debugger(self._data, LOAD, image.end, seconds)
         try:
             self._boot()
         except BaseException:
@@ -168,6 +173,8 @@ class Bochs:
         if self._state["activity_state"] == _HALTED and not self._state["pending_event"] & ~self._state["event_mask"]:
             return
         self._one_step()
+        if self._machine_check:
+            self._machine_check_done(*self._machine_check)
         if self._state["debug_trap"] & _TRAPS and not self._traps_held():
             self._one_step()
 
@@ -185,22 +192,49 @@ class Bochs:
         return bool(self._state["inhibit_mask"] & _NO_TRAPS) and self._state["icount"] <= self._state["inhibit_icount"]
 
     def pend(self, event: str, vector: int = 0) -> None:
-        """See `Machine.pend`. An interrupt is put into the local APIC, and what was in service there is done."""
+        """See `Machine.pend`."""
         if event == "nmi":
             self._debugger.command("take nmi")
         elif event == "irq" and vector >= 16:
-            registers: dict[str, int | bool] = {f"isr{i}": 0 for i in range(8)}
-            registers[f"irr{vector // 32}"] = 1 << vector % 32
-            self._debugger.restore(
-                {
-                    "local_apic": registers,
-                    "pending_event": self._state["pending_event"] | _LAPIC_INTERRUPT,
-                    "async_event": 1,
-                }
-            )
+            self._pend_interrupt(vector)
+        elif event == "machine_check":
+            self._pend_machine_check()
         else:
-            raise Unsupported(f"Bochs has no way to make {event}{f' by vector {vector}' if vector else ''} happen")
+            raise Unsupported(f"Bochs cannot make {event}{f' by vector {vector}' if vector else ''} happen")
         self._refresh()
+
+    def _pend_interrupt(self, vector: int) -> None:
+        """Let the local APIC ask for an interrupt. What it thinks is in service is done: nobody else asks."""
+        registers = {f"isr{i}": 0 for i in range(8)} | {f"irr{vector // 32}": 1 << vector % 32}
+        pending = self._state["pending_event"] | _LAPIC_INTERRUPT
+        self._debugger.restore({"local_apic": registers, "pending_event": pending, "async_event": 1})
+
+    def _pend_machine_check(self) -> None:
+        """Bochs has none. What is delivered is an NMI, which no latch holds back, by the gate of machine checks."""
+        mask, pending = self._state["event_mask"], self._state["pending_event"]
+        self._machine_check = mask & _NMI, pending & _NMI
+        self._set_nmi_gate(_MACHINE_CHECK_VECTOR)
+        self._debugger.restore(
+            {"event_mask": mask & ~_NMI, "pending_event": pending | _NMI, "async_event": 1, "inhibit_mask": 0}
+        )
+
+    def _machine_check_done(self, masked: int, pending: int) -> None:
+        """Put the NMI latches and gate back."""
+        self._machine_check = None
+        self._set_nmi_gate(_NMI_VECTOR)
+        self._debugger.restore(
+            {
+                "event_mask": self._state["event_mask"] & ~_NMI | masked,
+                "pending_event": self._state["pending_event"] & ~_NMI | pending,
+                "async_event": 1,
+            }
+        )
+        self._refresh()
+
+    def _set_nmi_gate(self, vector: int) -> None:
+        """Let the gate of NMIs be that of a vector."""
+        at = self._image.idt - self._image.window - LOAD + _GATE * vector
+        self.store(self._image.idt + _GATE * _NMI_VECTOR, self._data[at : at + _GATE])
 
     def nmi_blocked(self) -> bool:
         """The latch that decides it in Bochs, and nothing is tried."""
@@ -226,7 +260,7 @@ def _with_pads(image: Image) -> bytes:
     data = bytearray(image.data)
     table = image.idt - image.window - LOAD
     for vector in image.targets:
-        at, target = table + 16 * vector, image.pad(vector)
+        at, target = table + _GATE * vector, image.pad(vector)
         struct.pack_into("<H", data, at, target & 0xFFFF)
         struct.pack_into("<HI", data, at + 6, target >> 16 & 0xFFFF, target >> 32)
     return bytes(data)

@@ -16,14 +16,14 @@ from __future__ import annotations
 import os
 import re
 import select
-import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier.replay.machine import MachineError, MissingTool
+from verifier.replay.machine import MachineError
+from verifier.replay.stub import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,9 +69,7 @@ class Debugger:
     """
 
     def __init__(self, ram: bytes, address: int, size: int, seconds: float = 30) -> None:
-        program = shutil.which("bochs")
-        if program is None:
-            raise MissingTool("the emulator bochs is not installed", hint="install the Debian package bochs")
+        program = tool("bochs", "bochs")
         self._seconds = seconds
         self._number = 1 << 32
         self._folder = tempfile.TemporaryDirectory(prefix="verifier-bochs-")
@@ -79,11 +77,7 @@ class Debugger:
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._prepare(ram, address, size)
-            self._start(program)
-            # Bochs reads the file as one piece of its own memory, and gives each 128 KB of that an address when it is
-            # first used: so use them in order. The processor is in real mode: addresses are physical.
-            if self.load(address, len(ram)) != ram:
-                raise MachineError("Bochs does not load the image as it is")
+            self._start(program, ram, address)
         except BaseException:
             self.close()
             raise
@@ -95,8 +89,8 @@ class Debugger:
         self._path.joinpath("vga").write_bytes(_VGA_BIOS)
         self._path.joinpath("ram").write_bytes(ram)
 
-    def _start(self, program: str) -> None:
-        for attempt in range(_STARTS):
+    def _start(self, program: str, ram: bytes, address: int) -> None:
+        for attempt in range(1, _STARTS + 1):
             self._process = subprocess.Popen(
                 [program, "-q", "-f", "bochsrc", "-rc", "/dev/stdin"],
                 cwd=self._path,
@@ -106,13 +100,20 @@ class Debugger:
                 start_new_session=True,
             )
             try:
-                self.command("set u off")
-                return
+                self._begin(ram, address)
+                break
             except MachineError as error:
                 self._end()
-                if _PORT_TAKEN not in str(error) or attempt == _STARTS - 1:
+                if _PORT_TAKEN not in str(error) or attempt == _STARTS:
                     raise
-                time.sleep(0.1 * (attempt + 1))
+                time.sleep(0.1 * attempt)
+
+    def _begin(self, ram: bytes, address: int) -> None:
+        self.command("set u off")
+        # Bochs reads the file as one piece of its own memory, and gives each 128 KB of that an address when it is first
+        # used: so use them in order. The processor is in real mode: addresses are physical.
+        if self.load(address, len(ram)) != ram:
+            raise MachineError("Bochs does not load the image as it is")
 
     # The dialogue
 
