@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for any one answer: a step takes well below a millisecond, a boot a quarter of a second.
 PATIENCE = 30.0
+#: Bytes of memory in one packet.
+_PART = 1024
 
 
 class Gdb:
@@ -60,14 +62,18 @@ class Gdb:
         return _expanded(match[1]).decode("latin-1")
 
     def read_memory(self, address: int, size: int) -> bytes:
-        answer = self.ask(f"m{address:x},{size:x}")
-        if answer.startswith("E"):
-            raise MachineError(f"no memory at {address:#x}")
-        return bytes.fromhex(answer)
+        found = b""
+        while len(found) < size:
+            at, part = address + len(found), min(_PART, size - len(found))
+            answer = self.ask(f"m{at:x},{part:x}")
+            if answer.startswith("E"):
+                raise MachineError(f"no memory at {at:#x}")
+            found += bytes.fromhex(answer)
+        return found
 
     def write_memory(self, address: int, data: bytes) -> None:
-        for at in range(0, len(data), 1024):
-            part = data[at : at + 1024]
+        for at in range(0, len(data), _PART):
+            part = data[at : at + _PART]
             self.command(f"M{address + at:x},{len(part):x}:{part.hex()}")
 
     def features(self) -> str:

@@ -1,0 +1,297 @@
+"""A machine follows a run: each step is done on it, and everything is compared before the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from verifier.asm.program import GENERAL_REGISTERS
+from verifier.ir.cells import RFLAGS_LAYOUT, SELECTORS
+from verifier.machine.events import EVENTS
+from verifier.replay.deviations import known
+from verifier.replay.faults import Scratch, raiser
+from verifier.replay.hidden import is_hidden, ran_on
+from verifier.replay.machine import MORE, Shutdown
+from verifier.replay.probe import NO_FLAGS, unblock
+from verifier.trace.confirm import rflags
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from verifier.asm.program import Instruction
+    from verifier.replay.course import Course, Leg
+    from verifier.replay.deviations import Deviation, Item
+    from verifier.replay.image import Image
+    from verifier.replay.machine import Machine
+    from verifier.trace.run import ConcreteState, Move
+
+_BASES = ("fs_base", "gs_base", "kernel_gs_base")
+_PAGE_FAULT = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is not the same after a step: where, in the run, and on the machine."""
+
+    where: str
+    run: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A known deviation that a step has shown."""
+
+    step: int
+    deviation: Deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a machine agrees with a run. ``steps``: how many were compared and agree, those with a known deviation
+    included; ``differs``: what is wrong after the next one, if anything is; ``notes``: what could not be compared."""
+
+    machine: str
+    steps: int
+    met: tuple[Met, ...] = ()
+    differs: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agreed(self) -> bool:
+        return not self.differs
+
+
+def registers(state: ConcreteState) -> dict[str, int]:
+    """A state's registers, as a machine has them."""
+    cells = state.cells
+    whole = (*GENERAL_REGISTERS, *SELECTORS, *_BASES, "cr2", *MORE)
+    return {"rip": state.rip, "rflags": rflags(state), **{name: cells[name] for name in whole}}
+
+
+@dataclass(slots=True)
+class _Step:
+    """One step under way: what the machine is to have after it. ``set``: what the debugger then sets, because no real
+    event has the values that the run has chosen."""
+
+    number: int
+    leg: Leg
+    right: dict[Item, int]
+    set: dict[Item, int] = field(default_factory=dict)
+
+
+class Follower:
+    """Puts a machine into the start of a course, and takes it along."""
+
+    def __init__(self, machine: Machine, image: Image, course: Course) -> None:
+        self._machine = machine
+        self._image = image
+        self._course = course
+        self._scratch = Scratch(machine, image)
+        self._tells = frozenset(machine.read())
+        self._met: list[Met] = []
+        self._notes: list[str] = []
+
+    def follow(self) -> Report:
+        """Raises Unsupported where a step cannot be done on this machine, MachineError where the machine fails."""
+        self._machine.write(self._writable(registers(self._course.start.state)))
+        for number, leg in enumerate(self._course.legs, 1):
+            differences = self._step(number, leg)
+            if differences:
+                return self._report(number - 1, differences)
+        return self._report(len(self._course.legs), self._memory_differences())
+
+    def _report(self, steps: int, differences: list[Difference]) -> Report:
+        return Report(self._machine.name, steps, tuple(self._met), tuple(differences), tuple(self._notes))
+
+    @staticmethod
+    def _writable(values: Mapping[str, int]) -> dict[str, int]:
+        return {name: value for name, value in values.items() if name not in MORE}
+
+    # one step
+
+    def _step(self, number: int, leg: Leg) -> list[Difference]:
+        outcome = leg.outcome
+        right: dict[Item, int] = {n: v for n, v in registers(outcome.state).items() if n in self._tells}
+        right |= {(address, size): outcome.state.read(address, size) for address, size in outcome.writes}
+        step = _Step(number, leg, right)
+        try:
+            self._act(step)
+        except Shutdown:
+            return self._shut_down(leg)
+        if outcome.ended not in (None, "home", "wild-jump"):
+            return self._mishap(leg)
+        return self._compare(step)
+
+    def _act(self, step: _Step) -> None:
+        move = step.leg.move
+        if move.latch:
+            self._machine.pend("nmi")
+        elif move.action == "execute":
+            self._execute(step)
+        else:
+            self._strike(step)
+
+    def _instruction(self, leg: Leg) -> Instruction | None:
+        """The program's instruction at rip: control is there, unless it is in the interrupted context."""
+        return self._course.machine.program.instructions.get(leg.before.rip) if leg.before.cells["cpl"] == 0 else None
+
+    def _execute(self, step: _Step) -> None:
+        instruction = self._instruction(step.leg)
+        if is_hidden(instruction) or (instruction is not None and instruction.mnemonic == "hlt"):
+            self._play(step.leg)
+            return
+        values = [value for kind, value in step.leg.move.choices if kind == "load"]
+        places = step.leg.outcome.chosen
+        saved = [(address, self._machine.load(address, size)) for address, size in places]
+        for (address, size), value in zip(places, values, strict=True):
+            self._machine.store(address, value.to_bytes(size, "little"))
+        self._machine.step()
+        for address, data in saved:
+            self._machine.store(address, data)
+
+    def _play(self, leg: Leg) -> None:
+        """Set everything that code which is not shown changes; a shadow ends with a real instruction."""
+        if leg.before.cells["inhibit"]:
+            self._machine.write({"rip": self._image.symbols["nop_"], "rflags": NO_FLAGS})
+            self._machine.step()
+        after = leg.outcome.state
+        self._machine.write(self._writable(registers(after)))
+        for address, size in leg.outcome.writes:
+            self._machine.store(address, after.read(address, size).to_bytes(size, "little"))
+
+    # events
+
+    def _strike(self, step: _Step) -> None:
+        move, before = step.leg.move, step.leg.before
+        instruction = self._instruction(step.leg)
+        if instruction is not None and instruction.mnemonic == "hole_body":
+            self._run_on(step)
+        event = EVENTS[move.action]
+        if not event.asynchronous:
+            self._raise(step)
+            return
+        if not (event.name == "nmi" and before.nmi_pending):
+            gate = self._course.machine.gate_of(event.name)
+            self._machine.pend(event.name, gate.vector if gate else event.vector or 0)
+        self._machine.step()
+
+    def _run_on(self, step: _Step) -> None:
+        before = step.leg.before
+        cells, memory = ran_on(self._course.machine, self._course.start, before, step.leg.move)
+        now = registers(before) | {name: value for name, value in cells.items() if name not in RFLAGS_LAYOUT}
+        for name, (bit, width) in RFLAGS_LAYOUT.items():
+            if name in cells:
+                now["rflags"] = now["rflags"] & ~((1 << width) - 1 << bit) | cells[name] << bit
+        self._machine.write(self._writable(now))
+        for address, data in memory.items():
+            self._machine.store(address, data)
+
+    def _raise(self, step: _Step) -> None:
+        """Let a real instruction raise the fault, and see to it that the values chosen for it are there afterwards."""
+        move, after = step.leg.move, step.leg.outcome.state
+        error, cr2 = _choice(move, "fault.error_code"), _choice(move, "fault.cr2")
+        source = raiser(self._image, move.action, error, cr2)
+        here = self._machine.read()["rip"]
+        self._machine.write({"rip": here - source.before})
+        self._scratch.step_with(here - source.before, source.code)
+        if source.cr2 is not None and source.cr2 != cr2:
+            step.set["cr2"], step.right["cr2"] = after.cells["cr2"], source.cr2
+        if source.error is not None and source.error != error and step.leg.outcome.delivered[-1] == move.action:
+            place = (after.cells["rsp"], 8)
+            step.set[place], step.right[place] = step.right[place], source.error
+
+    # comparing
+
+    def _compare(self, step: _Step) -> list[Difference]:
+        got: dict[Item, int] = {name: value for name, value in self._machine.read().items()}
+        for item in step.right:
+            if not isinstance(item, str):
+                got[item] = int.from_bytes(self._machine.load(*item), "little")
+        masks = _undefined_bits(step.leg)
+        right = {i: v & ~masks.get(i, 0) | got[i] & masks.get(i, 0) for i, v in step.right.items()}
+        state = step.leg.outcome.state
+        if not state.cells["inhibit"] and not state.nmi_pending:
+            right["nmi_blocked"], got["nmi_blocked"] = int(state.nmi_blocked), int(self._machine.nmi_blocked())
+        if right != {item: got[item] for item in right}:
+            found = list(known(self._machine.name, self._course.machine, step.leg, right, got))
+            if not found:
+                return [self._difference(i, v, got[i]) for i, v in right.items() if got[i] != v]
+            self._met += [Met(step.number, deviation) for deviation in found]
+        self._correct(step.right | {"nmi_blocked": right.get("nmi_blocked", 0)} | step.set, got)
+        return []
+
+    def _correct(self, wanted: Mapping[Item, int], got: Mapping[Item, int]) -> None:
+        """What the manual leaves open, and what the machine has got wrong in a known way, becomes what the run has."""
+        if got.get("nmi_blocked", 0) and not wanted["nmi_blocked"]:
+            unblock(self._machine, self._image)
+        wrong = {item: value for item, value in wanted.items() if item in got and got[item] != value}
+        self._machine.write({i: v for i, v in wrong.items() if isinstance(i, str) and i != "nmi_blocked"})
+        for item, value in wrong.items():
+            if not isinstance(item, str):
+                self._machine.store(item[0], value.to_bytes(item[1], "little"))
+
+    def _difference(self, item: Item, run: int, machine: int) -> Difference:
+        where = item if isinstance(item, str) else f"the {item[1]} bytes at {self._place(item[0])}"
+        return Difference(where, f"{run:#x}", f"{machine:#x}")
+
+    def _place(self, address: int) -> str:
+        for name, region in self._course.machine.regions.items():
+            offset = address - self._course.start.bases[name]
+            if 0 <= offset < region.size:
+                return f"{name}+{offset:#x}"
+        return f"{address:#x}"
+
+    def _memory_differences(self) -> list[Difference]:
+        """All of writable memory, at the end of a run."""
+        legs = self._course.legs
+        if not legs or legs[-1].outcome.ended not in (None, "home", "wild-jump"):
+            return []
+        found = []
+        for name, region in self._course.machine.regions.items():
+            if region.writable:
+                base = self._course.start.bases[name]
+                data = self._machine.load(base, region.size)
+                memory = legs[-1].outcome.state.memory
+                wrong = [i for i, byte in enumerate(data) if memory.get(base + i, 0) != byte]
+                found += [self._difference((base + i, 1), memory.get(base + i, 0), data[i]) for i in wrong[:4]]
+        return found
+
+    # runs that end badly
+
+    def _shut_down(self, leg: Leg) -> list[Difference]:
+        if leg.outcome.ended == "shutdown":
+            return []
+        return [Difference("the processor", leg.outcome.ended or "goes on", "shuts down")]
+
+    def _mishap(self, leg: Leg) -> list[Difference]:
+        """A run that leaves what the specification says: the machine has to leave it at the same place."""
+        kind, now = leg.outcome.ended, self._machine.read()
+        pads = {self._image.pad(v): v for v in self._image.targets if v not in self._course.machine.gates}
+        if kind == "no-gate":
+            right, wrong = now["rip"] in pads, f"goes on at {now['rip']:#x}"
+        elif kind == "double-fault":
+            right, wrong = pads.get(now["rip"]) == EVENTS["double_fault"].vector, f"goes on at {now['rip']:#x}"
+        elif kind in ("wild-read", "wild-write"):
+            right, wrong = now["rip"] == self._image.targets[_PAGE_FAULT], "does not fault"
+            if not right:
+                self._notes.append(f"step of the {kind}: the page has other memory too, and the machine does not fault")
+                right = True
+        else:
+            right, wrong = False, "does not"
+        return [] if right else [Difference("the end of the run", f"{kind}: {leg.outcome.detail}", wrong)]
+
+
+def _choice(move: Move, kind: str) -> int | None:
+    return next((value for name, value in move.choices if name == kind), None)
+
+
+def _undefined_bits(leg: Leg) -> dict[Item, int]:
+    """Masks of what the manual leaves open, by register."""
+    masks: dict[Item, int] = {}
+    for name, mask in leg.undefined.items():
+        if name in RFLAGS_LAYOUT:
+            masks["rflags"] = masks.get("rflags", 0) | mask << RFLAGS_LAYOUT[name][0]
+        else:
+            masks[name] = mask
+    return masks
