@@ -14,6 +14,8 @@ from verifier.machine.events import EVENTS
 if TYPE_CHECKING:
     from verifier.asm import Program
 
+#: The lowest address of the upper canonical half: a region here can hold a part of a frame (F15).
+EDGE = 0xFFFF_8000_0000_0000
 NMI_IST, RSP0, KSTACK, PERCPU, TABLE, OTHER = (0xFFFF_8880_0000_0000 + 0x1000 * i for i in range(1, 7))
 BASES = {
     "nmi_ist": NMI_IST,
@@ -91,6 +93,10 @@ callee:
     mov %rax, %cr2
     mov (%rbx), %rax
     mov (%rbx), %al
+    mov %ds:8(%rbp), %rax
+    mov %rcx, %es:(%rbp)
+    mov %ss:(%rbx), %rax
+    pushq %ss:(%rbx)
     mov %rax, (%rbx)
     mov %eax, 1(%rbx)
     mov %cx, 7(%rbx)
@@ -178,6 +184,8 @@ class Lab:
 def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
     """A machine with random gates. ``fixed``: its regions have addresses; else they are anywhere."""
     bases = BASES | {"table": TABLE_SYMBOL}
+    if fixed and source.random() < 0.3:
+        bases["other"] = EDGE
     stacks = ("nmi_ist", "other", None)
     gates = {}
     for name in HANDLERS:

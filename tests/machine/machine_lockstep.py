@@ -18,6 +18,7 @@ from verifier.ir.cells import CELL_NAMES, CELLS
 from verifier.lift import lift
 from verifier.machine.layout import Layout
 from verifier.machine.rflags import pack
+from verifier.machine.rules import RULES
 from verifier.machine.state import HOME, LOWEST_CANONICAL_HIGH, Home, State, canonical, rule, text_conditions
 from verifier.machine.step import EXECUTE, HELD, Edge, Stepper
 from verifier.terms import TRUE, Solver, Term, Valuation, add, const, not_, show, var
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from verifier.machine.config import Context
 
-RULES = ("ist_nulls_ss", "fault_in_nmi_delivery_blocks", "repeated_shadow_ends")
 ASYNCHRONOUS = ("nmi", "nmi", "irq", "machine_check")
 
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from verifier.machine.rules import RULES as BITS
+
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "machine-model.md").read_text(encoding="utf-8")
 ROWS = [[c.strip() for c in line.strip("|").split("|")] for line in DOCUMENT.splitlines() if line.startswith("| ")]
-RULES = {row[0]: row for row in ROWS if row[0] != "id"}
+RULES = {row[0]: row for row in ROWS if re.fullmatch(r"[NSPFRIHA]\d\d?", row[0])}
 #: Stated in the text, not in a table: left out on purpose.
 IN_TEXT = {"N8"}
 TESTS = {
     "rules": "tests/machine/test_machine_rules.py",
+    "both ways": "tests/machine/test_machine_both_ways.py",
     "lock-step": "tests/machine/test_machine_lockstep.py",
     "lift": "tests/lift",
 } | {
@@ -43,6 +46,11 @@ def test_rows_are_whole_and_what_they_name_exists():
             assert (ROOT / "verifier" / path).exists(), (number, path)
         for test in () if tests == "-" else tests.split(", "):
             assert (ROOT / TESTS.get(test, test.strip("`"))).exists(), (number, test)
+
+
+def test_the_bits_of_a_processor_are_listed_as_they_are():
+    listed = {row[0].strip("`"): (row[1], row[2]) for row in ROWS if row[0].strip("`") in BITS}
+    assert {n: (r, text.replace("`", "")) for n, (r, text) in listed.items()} == BITS
 
 
 def test_rules_with_a_test_by_hand_are_named_in_it():

@@ -34,7 +34,7 @@ from verifier.errors import LiftError
 from verifier.ir import Access
 from verifier.trace.interpreter.deliver import Delivery
 from verifier.trace.interpreter.memory import Memory
-from verifier.trace.interpreter.work import Work
+from verifier.trace.interpreter.work import Choices, Work
 from verifier.trace.run import Disagreement, Start
 
 NON_CANONICAL = 0x0000_8000_0000_0000
@@ -363,7 +363,7 @@ def test_int_n_looks_at_the_gate_s_dpl(dpl, delivered):
     """F2: a #GP at the instruction with the vector's error code, EXT=0; hardware events never look."""
     lab = Lab(nop, gates=GATES | {0x80: replace(gate("irq"), vector=0x80, dpl=dpl)})
     start = Start(user(), HOME, {"kstack": KSTACK}, {})
-    work = Work.of(user())
+    work = Work.of(user(), Choices(()))
     Delivery(lab.machine, start, Memory(lab.machine, start)).software(work, 0x80, HOME + 2, HOME)
     after = work.state()
     assert work.delivered == [delivered]

@@ -19,7 +19,7 @@ from interpreter_machine import KSTACK, Lab, memory_of, user
 
 from verifier.trace.interpreter.memory import Memory
 from verifier.trace.interpreter.returns import Returns
-from verifier.trace.interpreter.work import Fault, Work
+from verifier.trace.interpreter.work import Choices, Fault, Work
 from verifier.trace.run import Start
 
 pytestmark = pytest.mark.skipif(
@@ -60,10 +60,10 @@ def interpreted(rip, cs, rflags, ss):
     before = user(rsp=KSTACK, if_=1)
     machine = Lab().machine
     memory = Memory(machine, Start(before, 0, {"kstack": KSTACK}, {}))
-    work = Work.of(before)
+    work = Work.of(before, Choices(()))
     work.memory |= memory_of({KSTACK + 8 * i: v for i, v in enumerate((rip or LANDING, cs, rflags, 0, ss))})
     try:
-        Returns(machine, memory).iret(work, 64)
+        Returns(machine, memory, {}).iret(work, 64)
     except Fault:
         return None
     return work.rflags()

@@ -56,7 +56,8 @@ class Mem:
 
     ``base`` and ``index`` are full register names (``rip``-relative operands carry the absolute target in
     ``disp`` and ``base=None, rip_relative=True``). ``disp`` is signed. ``address_width`` is 64, or 32 under an
-    addr32 prefix (``(%eax)``). ``width`` is 0 where no data is accessed (lea, invlpg, verw's m16 is 16).
+    addr32 prefix (``(%eax)``). ``width`` is 0 where no data is accessed (lea, invlpg, verw's m16 is 16). ``segment``:
+    the override that the instruction has a prefix for; NOTRACK is that for ``ds``.
     """
 
     base: str | None

@@ -85,8 +85,8 @@ TERMINATORS = frozenset(
 class Access:
     """How a memory operand is reached: decides the fault that a bad address raises (rule A2).
 
-    ``stack``: through RSP or RBP, or an implicit stack access, without segment override: #SS(0) rather than
-    #GP(0). ``segment``: the override as written (``gs``, ``fs``) or None; its base is already in the address.
+    ``stack``: based on RSP or RBP without ``%fs:`` or ``%gs:``, or an implicit stack access: #SS(0) rather than
+    #GP(0). ``segment``: the override as written or None; the base of FS or GS is already in the address.
     """
 
     stack: bool = False

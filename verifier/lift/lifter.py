@@ -181,7 +181,7 @@ class Lifter(Builder):
     @staticmethod
     def access(mem: Mem) -> Access:
         """Rule A2: the register that the operand is based on decides between #SS(0) and #GP(0)."""
-        return Access(stack=mem.segment is None and mem.base in ("rsp", "rbp"), segment=mem.segment)
+        return Access(stack=mem.segment not in ("fs", "gs") and mem.base in ("rsp", "rbp"), segment=mem.segment)
 
     # the stack
 

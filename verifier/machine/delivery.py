@@ -78,15 +78,30 @@ def _enter(
     for flag in FLAGS:
         if flag != "rf" or saved_rf is None:
             x.look(CELL_INDEX[flag])
-    words = [zext(x.get("ss"), 64), x.get("rsp"), image, zext(x.get("cs"), 64), saved_rip]
+    cs = x.get("cs")
+    if event.name == "double_fault":  # rule H6
+        cs, saved_rip = x.choose("double_fault.cs", 16), x.choose("double_fault.rip", 64)
+    words = [zext(x.get("ss"), 64), x.get("rsp"), image, zext(cs, 64), saved_rip]
     if event.error_code:
         words.append(zext(error_code if error_code is not None else const(0, 32), 64))
     rsp = add(rsp, const(-8 * len(words), 64))
-    frame = x.place(rsp, 8 * len(words), _PUSH, write=True)  # the whole of it before any word (rule F15)
+    _push(x, rsp, words)
+    _commit(x, gate, event, rsp, old_cpl)
+
+
+def _push(x: Execution, rsp: Term, words: list[Term]) -> None:
+    """Write a frame. If it is not all at canonical addresses, any of its words that are may be written (rule F15)."""
+    try:
+        frame = x.place(rsp, 8 * len(words), _PUSH, write=True)
+    except Fault:
+        for i, word in reversed(list(enumerate(reversed(words)))):
+            address = add(rsp, const(8 * i, 64))
+            if x.decide(canonical(address)) and x.decide(x.choose("frame.written", 1)):
+                x.store(address, word, _PUSH)
+        raise
     assert frame is not None
     for i, word in enumerate(reversed(words)):
         x.write_at(frame.region, frame.offset + 8 * i, word)
-    _commit(x, gate, event, rsp, old_cpl)
 
 
 def _new_rsp(x: Execution, gate: Gate, old_cpl: int) -> Term:

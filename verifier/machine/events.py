@@ -56,6 +56,8 @@ EVENTS: dict[str, Event] = {
         Event("irq", None, asynchronous=True, maskable=True),
     )
 }
+#: What the delivery of INT n is called: it is no NMI or fault, whatever its vector (rule N9).
+SOFTWARE = ("breakpoint", "overflow", "software_interrupt")
 BY_VECTOR: dict[int, Event] = {e.vector: e for e in EVENTS.values() if e.vector is not None}
 
 #: Ways a run can end that are no return: values of the modelled machine, never exceptions of ours.

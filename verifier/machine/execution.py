@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from verifier.ir.cells import CELL_INDEX
-from verifier.machine.state import HOME, State, canonical
+from verifier.machine.state import HOME, State, canonical, rule
 from verifier.terms import Solver, Term, add, concat, const, eq, extract, havoc, not_
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Execution:
         self.variables: set[Term] = set()
         self.choices: list[tuple[str, Term]] = []
         self.delivered: list[str] = []
+        self.struck: tuple[Term, ...] | None = None
         self._path = set(state.path)
         self._answers = answers
         self.taken: list[bool] = []
@@ -178,7 +179,7 @@ class Execution:
         An address at a constant distance from a region that it is not in is outside, or not canonical.
         """
         if not self._canonical(address, size):
-            raise Fault(12 if access.stack else 13)
+            raise self._bad_address(access)
         if self.layout.is_region_address(address):
             return None
         for number, region in enumerate(self.layout.regions):
@@ -188,12 +189,19 @@ class Execution:
                 )
         return None
 
+    def _bad_address(self, access: Access) -> Fault:
+        """Rule A2: #SS(0) or #GP(0), by the register that the operand is based on or by the prefix."""
+        stack = access.stack
+        if access.segment in ("cs", "ds", "es", "ss") and stack is not (access.segment == "ss"):
+            stack ^= self.decide(rule("prefix_names_segment"))
+        return Fault(12 if stack else 13)
+
     def _user_base(self, access: Access) -> bool:
         """Whether an address comes from a segment base that the interrupted user context chose."""
         if access.segment not in ("gs", "fs") or self.before.home.context.gs != "user":
             return False
         base = f"{access.segment}_base"
-        return self.cells[CELL_INDEX[base]] is self.before.home.cell(base)
+        return self.decide(eq(self.cells[CELL_INDEX[base]], self.before.home.cell(base)))
 
     def load(self, address: Term, width: int, access: Access) -> Term:
         place = self.place(address, width // 8, access, write=False)

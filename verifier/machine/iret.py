@@ -8,7 +8,7 @@ from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.ir.ops import Access
 from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.rflags import unpack
-from verifier.machine.state import canonical
+from verifier.machine.state import DATA_SEGMENT_REGISTERS, canonical, rule, too_privileged
 from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, ult, zext
 
 if TYPE_CHECKING:
@@ -109,19 +109,24 @@ def _load_flags(x: Execution, image: Term, old_cpl: int) -> None:
 
 def null_data_segments(x: Execution, new_cpl: int) -> None:
     """Rule R10: a data segment register whose segment is too privileged for the new CPL becomes null."""
-    too_privileged = [s for s in x.layout.machine.segments.values() if s.dpl < new_cpl]
-    for name in ("es", "ds", "fs", "gs"):
+    for name in DATA_SEGMENT_REGISTERS:
         selector = x.get(name)
-        bad = any_of([_is(selector, s, rpl) for s in too_privileged for rpl in range(4)])
-        x.put(name, ite(bad, const(0, 16), selector))
+        if x.decide(too_privileged(x.layout.machine, selector, new_cpl)):
+            x.put(name, const(0, 16))
+            if name in ("fs", "gs"):
+                base = f"{name}_base"
+                x.put(base, ite(rule("outer_return_clears_base"), const(0, 64), x.get(base)))
+        else:
+            clears = and_(rule("outer_return_clears_null"), _null(selector))
+            x.put(name, ite(clears, const(0, 16), selector))
 
 
 def sysret(x: Execution, width: int) -> None:
-    """SYSRET the Intel way: a non-canonical RCX faults at CPL 0, on the stack in use (rule I8)."""
+    """SYSRET: a non-canonical RCX faults at CPL 0, on the stack in use; or at CPL 3, which is lost (rule I8)."""
     if x.cpl != 0:
         raise Fault(GENERAL_PROTECTION)
     rip = x.get("rcx") if width == 64 else zext(extract(x.get("rcx"), 31, 0), 64)
-    if not x.decide(canonical(rip)):
+    if not x.decide(canonical(rip)) and not x.decide(rule("late_sysret_fault")):
         raise Fault(GENERAL_PROTECTION)
     flags = unpack(x.get("r11"))
     for name in RFLAGS_LAYOUT:

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX, CELL_NAMES, CELLS
 from verifier.machine.rflags import pack
-from verifier.terms import FALSE, TRUE, Term, add, const, eq, extract, not_, or_, sext, ult, var
+from verifier.machine.rules import RULES
+from verifier.terms import FALSE, TRUE, Term, add, any_of, const, eq, extract, not_, or_, sext, ult, var
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from verifier.machine.config import Context
+    from verifier.machine.config import Context, MachineConfig
     from verifier.machine.layout import Layout
 
 #: The value of ``State.rip`` while control is in the interrupted context, outside the program.
 HOME = -1
+
+DATA_SEGMENT_REGISTERS = ("es", "ds", "fs", "gs")
 
 LOWEST_CANONICAL_HIGH = 0xFFFF_8000_0000_0000
 
@@ -71,7 +74,8 @@ class State:
 
 
 def rule(name: str) -> Term:
-    """A rule that differs between processors: one unknown bit for the whole run (see `verifier.trace.run`)."""
+    """A rule that differs between processors: one unknown bit for the whole run."""
+    assert name in RULES, name
     return var(f"rule:{name}", 1)
 
 
@@ -100,6 +104,7 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
     cells = tuple(values[name] for name in CELL_NAMES)
     rip, path = _interrupted_rip(layout, context)
     path |= {canonical(values[base]) for base in ("fs_base", "gs_base", "kernel_gs_base")} - {TRUE}  # rule I9
+    path |= {not_(bad) for bad in _impossible_segments(layout, context, values)} - {TRUE}
     rflags = pack(cells)
     words = {"rip": rip, "cs": values["cs"], "rflags": rflags, "rsp": rsp, "ss": values["ss"]}
     tracked = {term: name for name, term in words.items() if not term.is_const}
@@ -113,6 +118,18 @@ def _arbitrary(context: Context) -> Iterator[tuple[str, Term]]:
             yield name, const(context.fixed[name], width)
         else:
             yield name, var(f"{name}0", width)
+
+
+def _impossible_segments(layout: Layout, context: Context, values: Mapping[str, Term]) -> Iterator[Term]:
+    """Per data segment register: that it holds a segment which code of this CPL can neither load nor inherit."""
+    for name in DATA_SEGMENT_REGISTERS:
+        yield too_privileged(layout.machine, values[name], context.cpl)
+
+
+def too_privileged(machine: MachineConfig, selector: Term, cpl: int) -> Term:
+    """The condition that a selector, whatever its RPL, means a segment of a DPL below a CPL (rule R10)."""
+    index = extract(selector, 15, 2)
+    return any_of([eq(index, const(s.selector >> 2, 14)) for s in machine.segments.values() if s.dpl < cpl])
 
 
 def _interrupted_rip(layout: Layout, context: Context) -> tuple[Term, frozenset[Term]]:

@@ -6,21 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.errors import LiftError
-from verifier.ir.cells import CELL_INDEX, CELLS
+from verifier.ir.cells import CELL_INDEX
 from verifier.ir.ops import Access
 from verifier.machine.delivery import deliver, masked, raise_fault
-from verifier.machine.events import BY_VECTOR, EVENTS, Event
+from verifier.machine.events import BY_VECTOR, EVENTS, SOFTWARE, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
+from verifier.machine.holes import pass_hole, run_hole
 from verifier.machine.iret import iret, sysret
 from verifier.machine.state import HOME, State, canonical, rule
-from verifier.terms import Term, add, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
+from verifier.terms import Term, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from verifier.ir.ops import Block, Operation
     from verifier.machine.config import Contract
-    from verifier.machine.layout import Layout, Place
+    from verifier.machine.layout import Layout
     from verifier.terms import Solver
 
 EXECUTE = "execute"
@@ -29,8 +30,7 @@ HELD = "held"
 _DEBUG = 1
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
-
-STACK = Access(stack=True)
+_RF = CELL_INDEX["rf"]
 
 #: The ``inhibit`` cell after MOV SS and POP SS.
 SS_SHADOW = const(2, 2)
@@ -45,6 +45,8 @@ class Edge:
     nothing happens then, but that it does depends on what was read. ``choices`` are the values left open, for
     re-execution; ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the
     path literals (without sign) that a decision found there, ``variables`` those that a new decision was about.
+    ``struck``: where an event struck and its own handler was entered, the cells of the context it struck, just before,
+    with RF as the frame has it.
     """
 
     action: str
@@ -59,6 +61,7 @@ class Edge:
     ended: str | None = None
     detail: str = ""
     latch: bool = False
+    struck: tuple[Term, ...] | None = None
 
 
 class Stepper:
@@ -136,6 +139,7 @@ def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool
         ended,
         detail,
         latch,
+        x.struck if tuple(x.delivered) == (action,) else None,
     )
 
 
@@ -147,6 +151,7 @@ def _strike(x: Execution, event: Event, contract: Contract | None) -> bool:
         run_hole(x, contract)
     if x.decide(masked(x, event)):
         return False
+    held = _held_trap(x)
     home = x.before.rip == HOME
     saved_rip = x.before.home.rip if home else const(x.before.rip, 64)
     error_code = x.choose("fault.error_code", 32) if event.error_code else None
@@ -156,50 +161,43 @@ def _strike(x: Execution, event: Event, contract: Contract | None) -> bool:
     if gate is None:
         raise Mishap("no-gate", f"{event.name} at {x.describe(saved_rip)}")
     saved_rf = const(1, 1) if event.saved_rf else None
+    x.struck = tuple(x.cells)
+    if saved_rf is not None:
+        x.struck = (*x.struck[:_RF], saved_rf, *x.struck[_RF + 1 :])
     deliver(x, gate.vector, saved_rip, error_code, saved_rf=saved_rf, event=event)
+    if x.decide(and_(held, rule("event_keeps_held_trap"))):  # rule S7
+        _single_step(x)
     return True
-
-
-def run_hole(x: Execution, contract: Contract) -> None:
-    """The hidden code runs for a while: what it may touch can hold anything."""
-    for cell in contract.clobbers:
-        x.put(cell, x.choose(f"hole.{cell}", CELLS[cell]))
-    if contract.stack:
-        place = _hidden_stack(x, contract)
-        for offset in range(0, contract.stack, 8):
-            x.write_at(place.region, place.offset + offset, x.choose("hole.memory", 64))
-    for name in contract.writes:
-        found = x.layout.machine.datum(name)
-        assert found is not None, name
-        region, datum = found
-        value = x.choose("hole.memory", datum.size * 8)
-        x.write_at(x.layout.number[region.name], datum.offset, value)
-
-
-def _hidden_stack(x: Execution, contract: Contract) -> Place:
-    rsp = x.get("rsp")
-    place = x.layout.locate(rsp, contract.stack)
-    if place is None and not x.layout.is_region_address(rsp):
-        raise Unresolved(f"{contract.name} uses the stack at {x.describe(rsp)}, whose region is not known")
-    if place is None or not x.layout.regions[place.region].writable:
-        raise Mishap("wild-write", f"the stack of {contract.name} at {x.describe(rsp)}")
-    return place
 
 
 # instructions
 
 
 def _execute(x: Execution, block: Block) -> bool:
-    trapping, held = x.get("tf"), eq(x.get("inhibit"), SS_SHADOW)
+    trapping, held = x.get("tf"), _held_trap(x)
     x.put("inhibit", const(0, 2))
     try:
         _run_block(x, block)
         _end_repeated_shadow(x)
-        if x.decide(and_(trapping, or_(held, _traps_at_once(x, block)))):
-            _single_step(x)
+        trap = or_(_still_held(x, block, held), and_(trapping, _traps_at_once(x, block)))
     except Fault as fault:
         raise_fault(x, fault)
+        trap = and_(held, rule("fault_keeps_held_trap"))
+    if x.decide(trap):
+        _single_step(x)
     return True
+
+
+def _held_trap(x: Execution) -> Term:
+    """The condition that a load of SS has held back the #DB of TF at this boundary (rule S3)."""
+    return and_(x.get("tf"), eq(x.get("inhibit"), SS_SHADOW))
+
+
+def _still_held(x: Execution, block: Block, held: Term) -> Term:
+    """Rules S6 and S7: it comes after the instruction, and perhaps not where an INT n has faulted."""
+    if block.terminator.opcode == "interrupt" and x.delivered[-1] not in SOFTWARE:
+        return and_(held, rule("fault_keeps_held_trap"))
+    return held
 
 
 def _end_repeated_shadow(x: Execution) -> None:
@@ -324,7 +322,8 @@ def _finish(x: Execution, block: Block, args: list[Term]) -> None:
         case "jump_indirect", _:
             _goto(x, args[0])
         case "hole_enter" | "hole_body", _:
-            _hole(x, block)
+            pass_hole(x, block)
+            _next(x, block)
         case _, int(number):
             _system(x, block, number)
         case _:
@@ -359,24 +358,3 @@ def _interrupt(x: Execution, block: Block, vector: int) -> None:
     event = BY_VECTOR[vector] if vector in (3, 4) else Event("software_interrupt", vector)
     following, this = const(block.instruction.next_address, 64), const(block.address, 64)
     deliver(x, vector, following, event=event, restart=this)
-
-
-def _hole(x: Execution, block: Block) -> None:
-    """The stack that hidden code uses is below RSP while control is inside."""
-    contract = x.layout.machine.contracts[str(block.instruction.hole)]
-    if block.terminator.opcode == "hole_enter":
-        x.put("rsp", add(x.get("rsp"), const(-contract.depth, 64)))
-        for address, cell in _saved(x, contract):
-            x.store(address, x.get(cell), STACK)
-    else:
-        run_hole(x, contract)
-        for address, cell in _saved(x, contract):
-            x.put(cell, x.load(address, 64, STACK))
-        x.put("rsp", add(x.get("rsp"), const(contract.depth, 64)))
-    _next(x, block)
-
-
-def _saved(x: Execution, contract: Contract) -> list[tuple[Term, str]]:
-    """Where hidden code keeps the registers that it saves, while it runs."""
-    rsp = x.get("rsp")
-    return [(add(rsp, const(contract.stack + 8 * i, 64)), cell) for i, cell in enumerate(contract.saves)]

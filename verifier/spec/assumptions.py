@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.asm.program import SEGMENT_REGISTERS, Reg
 from verifier.ir.cells import FLAGS, STATUS_FLAGS
-from verifier.machine.config import Context, Contract, Gate, MachineConfig, Pointer
+from verifier.machine.config import Context, Contract, Gate, MachineConfig, Pointer, Segment
 from verifier.spec.names import GENERAL_BUT_RSP
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         *(_contract(c) for c in machine.contracts.values()),
         *(_context(c) for c in machine.contexts),
         *_home(machine.contexts),
+        _segments(machine.segments.values()),
         *_selector_loads(machine.program),
         _events(environment),
         *_regions(machine),
@@ -88,6 +89,14 @@ def _home(contexts: Iterable[Context]) -> Iterator[str]:
     yield "NMIs are not blocked in the interrupted context"
     if any(c.cpl == 0 for c in contexts):
         yield "an interrupted kernel context runs outside the program's text"
+    if any(c.cpl == 3 for c in contexts):
+        yield "code at CPL 3 has no segment of a lower DPL in ds, es, fs or gs"
+
+
+def _segments(segments: Iterable[Segment]) -> str:
+    kinds = {(True, "code"): "64-bit code", (False, "code"): "32-bit code", (False, "data"): "data"}
+    listed = (f"{s.selector & ~3:#x} ({kinds[s.long, s.kind]}, DPL {s.dpl})" for s in segments)
+    return f"the segments are {_list(listed)}, all present and flat; every other selector is a bad one"
 
 
 def _selector_loads(program: Program) -> Iterator[str]:

@@ -13,6 +13,7 @@ from verifier.errors import InternalError
 from verifier.explore.graph import End, Node
 from verifier.ir.cells import CELL_NAMES
 from verifier.machine.layout import CELL_COUNT
+from verifier.machine.rules import RULES
 from verifier.machine.state import HOME
 from verifier.terms import Valuation
 from verifier.trace.confirm import broken_here
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from verifier.prove.prover import Prover
     from verifier.prove.verdict import Result, Violation
     from verifier.terms import Term
-
-_RULES = ("ist_nulls_ss", "fault_in_nmi_delivery_blocks", "repeated_shadow_ends")
 
 
 def concretise(prover: Prover, result: Result) -> Trace | None:
@@ -103,7 +102,7 @@ class _Run:
         return sorted(support, key=lambda v: v.id)
 
     def _make_start(self, values: dict[Term, int]) -> Start:
-        rules = {name: 0 for name in _RULES}
+        rules = {name: 0 for name in RULES}
         rules |= {str(v.attr).removeprefix("rule:"): n for v, n in values.items() if str(v.attr).startswith("rule:")}
         bases = {r.name: self._value(b) for r, b in zip(self._layout.regions, self._layout.bases, strict=True)}
         home = self._value(self.first.home.rip)

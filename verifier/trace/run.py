@@ -16,14 +16,17 @@ hole.memory         64    each 8-byte word of the hole's stack, upwards from the
 fault.error_code    32    an injected fault with an error code is delivered
 fault.cr2           64    an injected page fault is delivered, after its error code
 load                any   a read at an address outside every region that the specification allows to be read
+double_fault.cs     16    a #DF is delivered, whose saved CS is not defined (rule H6), after its gate is found
+double_fault.rip    64    the same, just after
+frame.written       1     a frame is not all at canonical addresses: for each of its words that is, from the
+                          highest down, whether it is written before the fault (rule F15)
 =================== ===== ==================================================================================
 
 A choice stays taken where the instruction then faults. A latched NMI asks for none. INT n is delivered under the name
 ``breakpoint`` (3), ``overflow`` (4) or else ``software_interrupt``: it is no NMI or fault, whatever its vector (N9).
 
-Machine rules that differ between processors are fixed for a run, in ``Start.rules``: ``ist_nulls_ss`` (rule F10: 1 if
-delivery through an IST slot without a change of CPL loads a null SS), ``fault_in_nmi_delivery_blocks`` (H5),
-``repeated_shadow_ends`` (S4: 1 if an instruction in a shadow casts none).
+Machine rules that differ between processors are fixed for a run, in ``Start.rules``, by the names of
+`verifier.machine.rules.RULES`; one that is missing is 0.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from verifier.asm.encode.raw import EncodeError, RawMem
 from verifier.asm.encode.registers import GENERAL, POINTER, REGISTERS, SEGMENT, Register
 
 _SEGMENT_PREFIX = {"es": 0x26, "cs": 0x2E, "ss": 0x36, "ds": 0x3E, "fs": 0x64, "gs": 0x65}
+#: What the first byte of an instruction says of the segment of its memory operand.
+SEGMENT_PREFIXES = {byte: name for name, byte in _SEGMENT_PREFIX.items()}
 _SCALES = (1, 2, 4, 8)
 _SIB = 4
 _NO_INDEX = 4

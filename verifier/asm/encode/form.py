@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verifier.asm.encode.address import displacement
+from verifier.asm.encode.address import SEGMENT_PREFIXES, displacement
 from verifier.asm.encode.kinds import Kind, fits, signed64
 from verifier.asm.encode.raw import EncodeError, Raw, RawImm, RawMem, RawReg
 from verifier.asm.encode.registers import POINTER, REGISTERS
@@ -79,7 +79,8 @@ class Form:
 
     def operands(self, values: tuple[int | None, ...]) -> tuple[Operand, ...]:
         """The operands as the CPU uses them, implied ones included; a target's text is left to the caller."""
-        return tuple(_operand(bound, values, self.width) for bound in self.bounds)
+        segment = SEGMENT_PREFIXES.get(self.head[0])
+        return tuple(_operand(bound, values, self.width, segment) for bound in self.bounds)
 
 
 def _value(bound: Bound, values: tuple[int | None, ...]) -> int:
@@ -141,24 +142,23 @@ def _immediate(value: int, bound: Bound, length: int, width: int) -> int:
     return value % (1 << bits)
 
 
-def _operand(bound: Bound, values: tuple[int | None, ...], size: int) -> Operand:
+def _operand(bound: Bound, values: tuple[int | None, ...], size: int, segment: str | None) -> Operand:
     width = bound.kind.bits(size)
     if isinstance(bound.raw, RawReg):
         register = REGISTERS[bound.raw.name]
         return Reg(register.name, width, register.high)
     value = _value(bound, values)
     if isinstance(bound.raw, RawMem):
-        return _memory(bound.raw, value, width)
+        return _memory(bound.raw, value, width, segment)
     if isinstance(bound.raw, RawImm):
         return Imm(value % (1 << width), width)
     return Target(value % _ADDRESSES, "")
 
 
-def _memory(raw: RawMem, value: int, width: int) -> Mem:
+def _memory(raw: RawMem, value: int, width: int, segment: str | None) -> Mem:
     base = REGISTERS[raw.base] if raw.base is not None else None
     index = REGISTERS[raw.index] if raw.index is not None else None
     address_width = (base or index or REGISTERS["rax"]).width
-    segment = raw.segment if raw.segment in ("fs", "gs") else None
     if base is not None and base.file == POINTER:
         return Mem(None, None, 1, value % _ADDRESSES, width, segment, True, address_width)
     signed = displacement(value, address_width)

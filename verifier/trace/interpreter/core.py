@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.lift import lift
-from verifier.machine.events import EVENTS
+from verifier.machine.events import EVENTS, SOFTWARE
 from verifier.trace.interpreter.deliver import Delivery
 from verifier.trace.interpreter.execute import Execution, Terminators
 from verifier.trace.interpreter.memory import Memory
@@ -37,12 +37,12 @@ class Interpreter:
         self._machine = machine
         self._home = start.home
         self._home_cpl = start.state.cells["cpl"]
-        self._repeated_shadow_ends = start.rules.get("repeated_shadow_ends", 0)
+        self._rules = start.rules
         self._lift = lift
         self._blocks: dict[int, Block] = {}
         self._memory = Memory(machine, start)
         self._delivery = Delivery(machine, start, self._memory)
-        self._terminators = Terminators(machine, self._memory, self._delivery)
+        self._terminators = Terminators(machine, start, self._memory, self._delivery)
 
     def step(self, state: ConcreteState, move: Move) -> Outcome:
         """What one move leads to.
@@ -52,7 +52,7 @@ class Interpreter:
         """
         choices = Choices(move.choices)
         if move.latch:
-            outcome = self._latch(state, move)
+            outcome = self._latch(state, move, choices)
         elif move.action == "execute":
             outcome = self._execute(state, choices)
         else:
@@ -80,13 +80,13 @@ class Interpreter:
         if state.nmi_pending and not state.nmi_blocked and not state.cells["inhibit"]:
             raise Disagreement(f"{action} at {state.rip:#x}, where a pending NMI is delivered first")
 
-    def _latch(self, state: ConcreteState, move: Move) -> Outcome:
+    def _latch(self, state: ConcreteState, move: Move, choices: Choices) -> Outcome:
         """An NMI that arrives while NMIs are blocked; one that is pending already absorbs it (N3)."""
         if move.action != "nmi" or not state.nmi_blocked:
             raise Disagreement(f"{move.action} cannot be latched at {state.rip:#x}")
         if not self._at_home(state) and self._instruction(state) is None:
             raise Disagreement(f"{state.rip:#x} is no boundary of this run")
-        work = Work.of(state)
+        work = Work.of(state, choices)
         work.nmi_pending = True
         return work.outcome()
 
@@ -98,26 +98,31 @@ class Interpreter:
             raise Disagreement(f"no instruction of the program is executed at {state.rip:#x}")
         self._expect_no_pending_nmi(state, "execute")
         block = self._block(instruction)
-        work = Work.of(state)
+        work = Work.of(state, choices)
         try:
-            run = Execution(work, block, self._memory, choices)
+            run = Execution(work, block, self._memory)
             run.run_operations()
             self._terminators.finish(run)
         except Mishap as mishap:
-            return self._ended(Work.of(state), mishap)
+            return self._ended(Work.of(state, choices), mishap)
         except Fault as fault:
-            return self._faulted(state, block, fault)
+            return self._faulted(state, Work.of(state, choices), block, fault)
         return self._completed(state, work, block)
 
-    def _faulted(self, state: ConcreteState, block: Block, fault: Fault) -> Outcome:
+    def _faulted(self, state: ConcreteState, work: Work, block: Block, fault: Fault) -> Outcome:
         """Nothing of the instruction remains, but any iret unblocks NMIs, before the handler runs (N4)."""
-        work = Work.of(state)
         if block.terminator.opcode == "iret":
             work.nmi_blocked = False
-        return self._concluded(work, lambda: self._delivery.fault(work, fault, state.rip))
+
+        def deliver() -> None:
+            self._delivery.fault(work, fault, state.rip)
+            if self._holds_trap(state) and self._rules.get("fault_keeps_held_trap", 0):
+                self._delivery.single_step(work)
+
+        return self._concluded(work, deliver)
 
     def _completed(self, state: ConcreteState, work: Work, block: Block) -> Outcome:
-        if state.cells["inhibit"] and self._repeated_shadow_ends:
+        if state.cells["inhibit"] and self._rules.get("repeated_shadow_ends", 0):
             work.cells["inhibit"] = 0
         outcome = self._concluded(work, lambda: None)
         if outcome.ended in (None, "home") and self._traps(state, work, block):
@@ -125,17 +130,19 @@ class Interpreter:
         return outcome
 
     @staticmethod
-    def _traps(before: ConcreteState, after: Work, block: Block) -> bool:
+    def _holds_trap(before: ConcreteState) -> bool:
+        """Whether a load of SS has held back the #DB of TF at this boundary (S3)."""
+        return before.cells["tf"] == 1 and before.cells["inhibit"] == SS_SHADOW
+
+    def _traps(self, before: ConcreteState, after: Work, block: Block) -> bool:
         """Whether a #DB follows an instruction (I4), at once or held back by an SS load before it (S3, S6).
 
-        INT n clears TF and so has no trap of its own.
+        INT n clears TF and so has no trap of its own; if it faults, one that is held may be lost (S7).
         """
-        held = before.cells["inhibit"] == SS_SHADOW
-        if not before.cells["tf"]:
-            return False
+        held = self._holds_trap(before)
         if block.terminator.opcode == "interrupt":
-            return held
-        return held or after.cells["inhibit"] != SS_SHADOW
+            return held and (after.delivered[-1] in SOFTWARE or self._rules.get("fault_keeps_held_trap", 0) == 1)
+        return held or (before.cells["tf"] == 1 and after.cells["inhibit"] != SS_SHADOW)
 
     def _block(self, instruction: Instruction) -> Block:
         if instruction.address not in self._blocks:
@@ -152,15 +159,17 @@ class Interpreter:
         if instruction is None and not self._at_home(state):
             raise Disagreement(f"{state.rip:#x} is no boundary of this run")
         self._expect_possible(state, event, instruction)
-        work = Work.of(state)
+        work = Work.of(state, choices)
 
         def deliver() -> None:
             if self._in_hole(instruction):
                 assert instruction is not None
-                self._terminators.holes.run_on(work, instruction, choices)
+                self._terminators.holes.run_on(work, instruction)
             if event.maskable and not work.cells["if"]:
                 raise Disagreement(f"{event.name} at {state.rip:#x}, where IF=0 masks it")
-            self._delivery.event(work, event, state.rip, self._injected(work, event, choices))
+            self._delivery.event(work, event, state.rip, self._injected(work, event))
+            if self._holds_trap(state) and self._rules.get("event_keeps_held_trap", 0):
+                self._delivery.single_step(work)
 
         return self._concluded(work, deliver)
 
@@ -184,13 +193,13 @@ class Interpreter:
         return instruction is not None and instruction.mnemonic == "hole_body"
 
     @staticmethod
-    def _injected(work: Work, event: Event, choices: Choices) -> int | None:
+    def _injected(work: Work, event: Event) -> int | None:
         """The error code of a fault that hidden code raises; a page fault loads CR2."""
         if event.asynchronous or not event.error_code:
             return None
-        error = choices.take("fault.error_code", 32)
+        error = work.choices.take("fault.error_code", 32)
         if event.name == "page_fault":
-            work.cells["cr2"] = choices.take("fault.cr2", 64)
+            work.cells["cr2"] = work.choices.take("fault.cr2", 64)
         return error
 
     # where it leads

@@ -146,16 +146,32 @@ class Delivery:
 
     def _push_frame(self, work: Work, strike: Strike, rsp: int) -> None:
         """SS, RSP, RFLAGS, CS, RIP and the error code, below the aligned stack pointer (F5 to F7, F14)."""
-        cells = work.cells
+        cells, top = work.cells, rsp & ~15
+        if not canonical(top):
+            raise Fault(STACK_FAULT, 0 if strike.software else 1)
         rflags = work.rflags() | (RF_BIT if strike.saved_rf else 0)
-        words = [cells["ss"], cells["rsp"], rflags, cells["cs"], strike.rip]
+        words = [cells["ss"], cells["rsp"], rflags, *self._resumption(work, strike)]
         if strike.error is not None:
             words.append(strike.error)
-        top = rsp & ~15
         lowest = (top - 8 * len(words)) & MASK64
-        if not (canonical(top) and all_canonical(lowest, 8 * len(words))):
+        if not all_canonical(lowest, 8 * len(words)):
+            self._push_part(work, top, words)
             raise Fault(STACK_FAULT, 0 if strike.software else 1)
         self._memory.expect_writable(lowest, 8 * len(words))
         for i, word in enumerate(words, 1):
             self._memory.write(work, top - 8 * i, 8, word)
         cells["rsp"] = lowest
+
+    @staticmethod
+    def _resumption(work: Work, strike: Strike) -> tuple[int, int]:
+        """CS and RIP of a frame; those of #DF are not defined (H6)."""
+        if strike.name != "double_fault":
+            return work.cells["cs"], strike.rip
+        return work.choices.take("double_fault.cs", 16), work.choices.take("double_fault.rip", 64)
+
+    def _push_part(self, work: Work, top: int, words: list[int]) -> None:
+        """Of a frame that is not all at canonical addresses, any words that are may have been written (F15)."""
+        for i, word in enumerate(words, 1):
+            address = (top - 8 * i) & MASK64
+            if all_canonical(address, 8) and work.choices.take("frame.written", 1):
+                self._memory.write(work, address, 8, word)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from verifier.machine.config import MachineConfig
     from verifier.trace.interpreter.deliver import Delivery
     from verifier.trace.interpreter.memory import Memory
-    from verifier.trace.interpreter.work import Choices, Work
+    from verifier.trace.interpreter.work import Work
+    from verifier.trace.run import Start
 
 #: The model-specific registers that are cells (SDM vol. 4, table 2-2).
 MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
@@ -32,11 +33,10 @@ class _Skip(Exception):
 class Execution:
     """One instruction under way. A `Fault` or `Mishap` leaves ``work`` half done, to be thrown away."""
 
-    def __init__(self, work: Work, block: Block, memory: Memory, choices: Choices) -> None:
+    def __init__(self, work: Work, block: Block, memory: Memory) -> None:
         self.work = work
         self.block = block
         self.skipped = False
-        self.choices = choices
         self._memory = memory
         self._values: dict[Value, int] = {}
         self._puts: dict[str, int] = {}
@@ -75,7 +75,7 @@ class Execution:
 
     def _undef(self, operation: Operation, _args: tuple[int, ...]) -> int:
         assert operation.result is not None
-        return self.choices.take("undef", operation.result.width)
+        return self.work.choices.take("undef", operation.result.width)
 
     def _get(self, operation: Operation, _args: tuple[int, ...]) -> int:
         assert isinstance(operation.attr, str)
@@ -89,7 +89,7 @@ class Execution:
         assert isinstance(operation.attr, Access)
         assert operation.result is not None
         size = operation.result.width // 8
-        return self._memory.load(self.work, args[0], size, operation.attr, self.choices)
+        return self._memory.load(self.work, args[0], size, operation.attr)
 
     def _store(self, operation: Operation, args: tuple[int, ...]) -> None:
         assert isinstance(operation.attr, Access)
@@ -143,8 +143,8 @@ class Execution:
 class Terminators:
     """Where control goes when an instruction's operations are done."""
 
-    def __init__(self, machine: MachineConfig, memory: Memory, delivery: Delivery) -> None:
-        self._returns = Returns(machine, memory)
+    def __init__(self, machine: MachineConfig, start: Start, memory: Memory, delivery: Delivery) -> None:
+        self._returns = Returns(machine, memory, start.rules)
         self._delivery = delivery
         self.holes = Holes(machine, memory)
 
@@ -200,7 +200,7 @@ class Terminators:
         self.holes.enter(run.work, run.block.instruction)
 
     def _hole_body(self, run: Execution) -> None:
-        self.holes.leave(run.work, run.block.instruction, run.choices)
+        self.holes.leave(run.work, run.block.instruction)
 
     @staticmethod
     def _number(run: Execution) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from verifier.asm.program import Instruction
     from verifier.machine.config import Contract, MachineConfig
     from verifier.trace.interpreter.memory import Memory
-    from verifier.trace.interpreter.work import Choices, Work
+    from verifier.trace.interpreter.work import Work
 
 
 class Holes:
@@ -37,8 +37,8 @@ class Holes:
             self._memory.write(work, (work.cells["rsp"] + contract.stack + 8 * i) & MASK64, 8, value)
         work.rip = instruction.next_address
 
-    def leave(self, work: Work, instruction: Instruction, choices: Choices) -> None:
-        self.run_on(work, instruction, choices)
+    def leave(self, work: Work, instruction: Instruction) -> None:
+        self.run_on(work, instruction)
         contract = self.contract(instruction)
         address = work.cells["rsp"] + contract.stack
         for cell in contract.saves:
@@ -47,20 +47,20 @@ class Holes:
         work.cells["rsp"] = address & MASK64
         work.rip = instruction.next_address
 
-    def run_on(self, work: Work, instruction: Instruction, choices: Choices) -> None:
+    def run_on(self, work: Work, instruction: Instruction) -> None:
         """Let the hidden code run for a while: everything it clobbers takes the value that is chosen."""
         contract = self.contract(instruction)
         lowest = work.cells["rsp"]
         for cell in contract.clobbers:
-            work.cells[cell] = choices.take(f"hole.{cell}", CELLS[cell])
+            work.cells[cell] = work.choices.take(f"hole.{cell}", CELLS[cell])
         if contract.stack:
             self._memory.expect_writable(lowest, contract.stack)
         for offset in range(0, contract.stack, 8):
-            self._memory.write(work, (lowest + offset) & MASK64, 8, choices.take("hole.memory", 64))
+            self._memory.write(work, (lowest + offset) & MASK64, 8, work.choices.take("hole.memory", 64))
         for name in contract.writes:
             found = self._machine.datum(name)
             if found is None:
                 raise InternalError(f"contract {contract.name} writes the unknown datum {name}")
             region, datum = found
-            value = choices.take("hole.memory", 8 * datum.size)
+            value = work.choices.take("hole.memory", 8 * datum.size)
             self._memory.write(work, self._memory.bases[region.name] + datum.offset, datum.size, value)

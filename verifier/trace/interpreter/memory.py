@@ -9,7 +9,7 @@ from verifier.trace.interpreter.work import MASK64, Fault, Mishap
 if TYPE_CHECKING:
     from verifier.ir.ops import Access
     from verifier.machine.config import MachineConfig, Region
-    from verifier.trace.interpreter.work import Choices, Work
+    from verifier.trace.interpreter.work import Work
     from verifier.trace.run import Start
 
 STACK_FAULT = 12
@@ -32,6 +32,7 @@ class Memory:
     def __init__(self, machine: MachineConfig, start: Start) -> None:
         self._places = [(self._base(region, start), region) for region in machine.regions.values()]
         self._start = start.state.cells
+        self._prefix_names_segment = start.rules.get("prefix_names_segment", 0)
         self._user_gs = any(
             c.gs == "user" and (c.cpl, c.cs, c.ss) == tuple(self._start[x] for x in ("cpl", "cs", "ss"))
             for c in machine.contexts
@@ -49,12 +50,12 @@ class Memory:
                 return base, region
         return None
 
-    def load(self, work: Work, address: int, size: int, access: Access, choices: Choices) -> int:
+    def load(self, work: Work, address: int, size: int, access: Access) -> int:
         """An instruction's read of ``size`` bytes, little endian."""
         self._check_canonical(address, size, access)
         if self.place_of(address, size) is None and self._lies_with_user(work, access):
             work.chosen.append((address, size))
-            return choices.take("load", 8 * size)
+            return work.choices.take("load", 8 * size)
         return self._read(work, address, size)
 
     def pop(self, work: Work, address: int, size: int) -> int:
@@ -93,10 +94,13 @@ class Memory:
             data = region.contents[address - base :][:size]
         return int.from_bytes(data, "little")
 
-    @staticmethod
-    def _check_canonical(address: int, size: int, access: Access) -> None:
-        if not all_canonical(address, size):
-            raise Fault(STACK_FAULT if access.stack else GENERAL_PROTECTION)
+    def _check_canonical(self, address: int, size: int, access: Access) -> None:
+        if all_canonical(address, size):
+            return
+        through_stack = access.stack
+        if self._prefix_names_segment and access.segment is not None:
+            through_stack = access.segment == "ss"
+        raise Fault(STACK_FAULT if through_stack else GENERAL_PROTECTION)
 
     def _lies_with_user(self, work: Work, access: Access) -> bool:
         """Whether an address comes from a segment base that the interrupted user context chose."""

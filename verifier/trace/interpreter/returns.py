@@ -9,6 +9,8 @@ from verifier.trace.interpreter.memory import GENERAL_PROTECTION, canonical
 from verifier.trace.interpreter.work import MASK64, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from verifier.asm.program import Instruction
     from verifier.machine.config import MachineConfig, Segment
     from verifier.trace.interpreter.memory import Memory
@@ -30,8 +32,9 @@ def protect(condition: bool, selector: int = 0) -> None:
 class Returns:
     """The instructions that load CS from elsewhere than a gate."""
 
-    def __init__(self, machine: MachineConfig, memory: Memory) -> None:
+    def __init__(self, machine: MachineConfig, memory: Memory, rules: Mapping[str, int]) -> None:
         self._memory = memory
+        self._rules = rules
         self._segments = {selector & 0xFFFC: s for selector, s in machine.segments.items()}
 
     def iret(self, work: Work, size: int) -> None:
@@ -64,11 +67,12 @@ class Returns:
         work.rip = rip
 
     def sysret(self, work: Work, size: int, instruction: Instruction) -> None:
-        """The Intel way: a bad target faults before anything changes."""
+        """I8: a bad target faults before anything changes, or else at CPL 3, where control is lost."""
         cells = work.cells
         base = self._sysret_base(instruction)
         protect(cells["cpl"] != 0)
-        protect(size == 64 and not canonical(cells["rcx"]))
+        late = self._rules.get("late_sysret_fault", 0)
+        protect(size == 64 and not canonical(cells["rcx"]) and not late)
         work.rip = cells["rcx"] if size == 64 else cells["rcx"] & 0xFFFF_FFFF
         work.load_flags(cells["r11"], SYSRET_FLAGS)
         cells.update(rf=0, vm=0, cpl=3, cs=base + (16 if size == 64 else 0) | 3, ss=base + 8 | 3)
@@ -132,8 +136,13 @@ class Returns:
         work.load_flags(rflags, flags)
 
     def _null_data_segments(self, work: Work, cpl: int) -> None:
-        """R10: selectors the new level may not hold become null; bases stay."""
+        """R10: selectors that the new level may not hold become null, and null ones perhaps 0."""
         for name in ("ds", "es", "fs", "gs"):
-            segment = self._segments.get(work.cells[name] & 0xFFFC)
+            selector = work.cells[name]
+            segment = self._segments.get(selector & 0xFFFC)
             if segment is not None and segment.dpl < cpl:
+                work.cells[name] = 0
+                if name in ("fs", "gs") and self._rules.get("outer_return_clears_base", 0):
+                    work.cells[f"{name}_base"] = 0
+            elif selector < 4 and self._rules.get("outer_return_clears_null", 0):
                 work.cells[name] = 0

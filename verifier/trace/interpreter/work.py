@@ -65,14 +65,16 @@ class Work:
     memory: dict[int, int]
     nmi_blocked: bool
     nmi_pending: bool
+    choices: Choices
     delivered: list[str] = field(default_factory=list)
     writes: list[tuple[int, int]] = field(default_factory=list)
     chosen: list[tuple[int, int]] = field(default_factory=list)
     detail: str = ""
 
     @staticmethod
-    def of(state: ConcreteState) -> Work:
-        return Work(state.rip, dict(state.cells), dict(state.memory), state.nmi_blocked, state.nmi_pending)
+    def of(state: ConcreteState, choices: Choices) -> Work:
+        cells, memory = dict(state.cells), dict(state.memory)
+        return Work(state.rip, cells, memory, state.nmi_blocked, state.nmi_pending, choices)
 
     def state(self) -> ConcreteState:
         return ConcreteState(self.rip, self.cells, self.memory, self.nmi_blocked, self.nmi_pending)

@@ -1,0 +1,20 @@
+"""Rules in which processors differ, or which the manuals do not state: one unknown bit each, for a whole run.
+
+Proofs hold for both values of every bit; a counterexample says which are 1. The symbolic machine has them as
+variables (`verifier.machine.state.rule`), the concrete interpreter as numbers (``Start.rules``).
+"""
+
+from __future__ import annotations
+
+#: name -> the rule of docs/machine-model.md that it belongs to, and what a processor does where the bit is 1.
+RULES: dict[str, tuple[str, str]] = {
+    "ist_nulls_ss": ("F10", "delivery through an IST slot without a change of CPL loads a null SS"),
+    "fault_in_nmi_delivery_blocks": ("H5", "an NMI whose delivery faults leaves NMIs blocked"),
+    "repeated_shadow_ends": ("S4", "an instruction in a shadow casts none"),
+    "fault_keeps_held_trap": ("S7", "a #DB that a load of SS holds back follows a fault of the next instruction"),
+    "event_keeps_held_trap": ("S7", "such a #DB follows an event that comes before the next instruction"),
+    "outer_return_clears_base": ("R10", "IRET to an outer CPL clears the base of an FS or GS that it makes null"),
+    "outer_return_clears_null": ("R10", "IRET to an outer CPL makes 0 of the null selectors 1 to 3"),
+    "late_sysret_fault": ("I8", "SYSRET to an address that is not canonical faults only at CPL 3"),
+    "prefix_names_segment": ("A2", "%cs:, %ds:, %es: and %ss: decide between #SS and #GP"),
+}
