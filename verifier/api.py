@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -18,6 +18,7 @@ from verifier.prove.prover import Prover
 from verifier.prove.verdict import Coverage, Result
 from verifier.report.verdict import verdict_text
 from verifier.spec import load as load_model
+from verifier.terms import SolverFailure
 from verifier.trace.counterexample import concretise
 
 if TYPE_CHECKING:
@@ -168,14 +169,23 @@ def _judged(prover: Prover, properties: list[Property]) -> Iterator[Outcome]:
     left = {p.name: p for p in properties}
     try:
         for result in prover.results(properties):
-            trace = concretise(prover, result)
-            del left[result.property.name]
-            yield Outcome(result, trace)
+            outcome = _confirmed(prover, result)
+            del left[outcome.name]
+            yield outcome
     except (MemoryError, RecursionError) as error:
         what = "memory" if isinstance(error, MemoryError) else "Python's stack"
         seconds = time.perf_counter() - began
         for p in left.values():
             yield Outcome(_exhausted(prover, p, what, seconds), None)
+
+
+def _confirmed(prover: Prover, result: Result) -> Outcome:
+    """The outcome of one property; a run that cannot be shown is no refutation."""
+    try:
+        return Outcome(result, concretise(prover, result))
+    except SolverFailure as failure:
+        reason = f"some run seems to break it, but the solver gave no values for it: {failure}"
+        return Outcome(replace(result, verdict="unknown", reason=reason, violation=None), None)
 
 
 def _exhausted(prover: Prover, p: Property, what: str, seconds: float) -> Result:

@@ -117,7 +117,7 @@ class Execution:
         can = self.solver.feasible(self._path, condition)
         cannot = self.solver.feasible(self._path, negated)
         if "unknown" in (can, cannot):
-            raise Unresolved("the solver gave up on a branch condition")
+            raise Unresolved(f"the solver gave no answer on a branch condition: {self.solver.reason}")
         if can == cannot == "unsat":
             raise Unresolved("the conditions on this path contradict each other")
         if can == "sat" and cannot == "sat":

@@ -96,7 +96,7 @@ class Judge:
         broken = not_(condition)
         answer = self._solver.feasible(state.path, broken)
         if answer == "unknown":
-            self.doubts.setdefault(p.name, "the solver gave up on it in some state")
+            self.doubts.setdefault(p.name, f"the solver gave no answer on it in some state: {self._solver.reason}")
         if answer != "sat":
             return
         where = self.where(node.state.rip)

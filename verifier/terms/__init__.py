@@ -1,7 +1,8 @@
-"""Hash-consed bit-vector terms that fold as they are built; the only folder that imports z3."""
+"""Hash-consed bit-vector terms that fold as they are built; the only folder that knows a solver."""
 
 from verifier.terms.arithmetic import apply, eq, mul, neg, sle, slt, sub, ule, ult
 from verifier.terms.bits import all_of, and_, any_of, concat, extract, ite, not_, or_, sext, xor, zext
+from verifier.terms.process import SolverFailure
 from verifier.terms.solver import Solver, Valuation, connected
 from verifier.terms.sums import add
 from verifier.terms.term import FALSE, TRUE, Term, const, havoc, show, var
@@ -10,6 +11,7 @@ __all__ = [
     "FALSE",
     "TRUE",
     "Solver",
+    "SolverFailure",
     "Term",
     "Valuation",
     "add",

@@ -1,4 +1,4 @@
-"""Z3 behind the terms: decides what folding does not. The only module that imports z3.
+"""Decides what folding does not, with z3 in a process of its own.
 
 Every query is a set of one-bit terms taken together with the *facts* of the model (region layout) about the
 variables they mention. Answers are cached by that set. Budgets are z3's resource limit, which does not depend on
@@ -7,12 +7,14 @@ the load of the machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import z3
+import re
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from verifier.ir.evaluate import evaluate
+from verifier.terms import process
 from verifier.terms.bits import not_
+from verifier.terms.process import SolverFailure
+from verifier.terms.smtlib import Query
 from verifier.terms.term import FALSE, TRUE, Term
 
 if TYPE_CHECKING:
@@ -23,22 +25,31 @@ Answer = Literal["sat", "unsat", "unknown"]
 
 #: z3 resource units per query: a few seconds of work on the machines of 2026.
 RLIMIT = 40_000_000
+#: Crashes and hangs after which the solver is asked nothing more.
+MAX_FAILURES = 3
+
+_REASON = re.compile(r'\(:reason-unknown "(.*)"\)')
+_VALUE = re.compile(r"\s#(?:x([0-9a-fA-F]+)|b([01]+))\)")
+_WISH = re.compile(r"\|wish ([0-9]+)\|")
 
 
 class Solver:
     """Satisfiability of sets of literals under the model's facts.
 
     ``facts``: one-bit terms that hold throughout; a query uses those whose variables it mentions.
-    ``queries`` counts the calls that reached z3.
+    ``queries`` counts the calls that reached z3, ``unknowns`` those that it did not answer; ``reason`` says why, of
+    the last answer that was unknown.
     """
 
     def __init__(self, facts: Iterable[Term] = (), rlimit: int = RLIMIT) -> None:
         self.facts = tuple(facts)
         self.queries = 0
         self.unknowns = 0
+        self.reason = ""
+        self._failures = 0
         self._rlimit = rlimit
         self._answers: dict[frozenset[Term], Answer] = {}
-        self._translated: dict[Term, Any] = {}
+        self._reasons: dict[frozenset[Term], str] = {}
 
     def satisfiable(self, literals: Iterable[Term]) -> Answer:
         """Whether some assignment makes all literals (and the facts) true."""
@@ -50,6 +61,7 @@ class Solver:
         answer = self._answers.get(wanted)
         if answer is None:
             answer = self._answers[wanted] = self._ask(wanted)
+        self.reason = self._reasons.get(wanted, self.reason)
         return answer
 
     def feasible(self, path: Iterable[Term], condition: Term) -> Answer:
@@ -65,119 +77,78 @@ class Solver:
     def model(
         self, literals: Iterable[Term], variables: Iterable[Term], preferred: Mapping[Term, int]
     ) -> dict[Term, int] | None:
-        """Values of the variables that make the literals and *all* facts true, or None.
+        """Values of the variables that make the literals and *all* facts true, or None where there are none.
 
         Each variable has its ``preferred`` value unless the literals stand against it: preferences are given up one
-        at a time, those first that the solver finds to be in conflict.
+        at a time, those first that the solver finds to be in conflict. Raises SolverFailure without an answer.
         """
-        solver = self._solver([*literals, *self.facts], variables)
-        wishes = {}
-        for i, (v, value) in enumerate(preferred.items()):
-            wish = z3.Bool(f"wish!{i}")
-            wishes[wish.get_id()] = wish
-            solver.add(z3.Implies(wish, self.translate(v) == value))
+        wanted = sorted(variables, key=lambda v: v.id)
+        query = Query([*literals, *self.facts], wanted)
+        wishes = query.prefer(preferred)
+        values = f"(get-value ({' '.join(query.name(v) for v in wanted)}))" if wanted else ""
         while True:
-            answer = solver.check(*wishes.values())
-            if answer == z3.sat:
-                break
-            conflict = [w.get_id() for w in solver.unsat_core()] if answer == z3.unsat else list(wishes)
-            if not wishes:
-                return None
-            del wishes[conflict[0] if conflict else next(iter(wishes))]
-        found = solver.model()
-        return {v: found.eval(self.translate(v), model_completion=True).as_long() for v in variables}
+            assuming = f"(check-sat-assuming ({' '.join(wishes)}))"
+            answer, more = self._answer(query.text + assuming, f"{values}(get-unsat-assumptions)")
+            if answer == "sat":
+                return _values(wanted, more)
+            if answer == "unsat":
+                conflict = _WISH.search(more)
+                if conflict is None:
+                    return None
+                wishes.remove(conflict[0])
+            elif wishes:
+                wishes = []  # what is wished for may make it hard
+            else:
+                raise SolverFailure(self.reason)
 
     def _ask(self, literals: frozenset[Term]) -> Answer:
         self.queries += 1
         variables = frozenset[Term]().union(*[t.support for t in literals])
         facts = [f for f in self.facts if f.support <= variables]
-        solver = self._solver([*sorted(literals, key=lambda t: t.id), *facts], ())
-        result = solver.check()
-        if result == z3.sat:
-            return "sat"
-        if result == z3.unsat:
-            return "unsat"
-        self.unknowns += 1
-        return "unknown"
+        query = Query([*sorted(literals, key=lambda t: t.id), *facts])
+        try:
+            answer, _ = self._answer(f"{query.text}(check-sat)", "")
+        except SolverFailure:
+            answer = "unknown"
+        if answer == "unknown":
+            self.unknowns += 1
+            self._reasons[literals] = self.reason
+        return answer
 
-    def _solver(self, literals: list[Term], variables: Iterable[Term]) -> Any:
-        solver = z3.SolverFor("QF_BV")
-        solver.set("rlimit", self._rlimit)
-        solver.set("ctrl_c", False)  # an interrupt is Python's to handle, not an unknown answer
-        mentioned = {v for t in literals for v in t.support} | set(variables)
-        for v in sorted(mentioned, key=lambda v: v.id):
-            solver.add(*self._bounds(v))
-        for literal in literals:
-            solver.add(self.truth(literal))
-        return solver
+    def _answer(self, check: str, more: str) -> tuple[Answer, str]:
+        """What the solver says to a check, and to what is asked after it. Raises SolverFailure.
 
-    def _bounds(self, v: Term) -> list[Any]:
-        x, bounds = self.translate(v), []
-        if v.lo > 0:
-            bounds.append(z3.UGE(x, v.lo))
-        if v.hi < (1 << v.width) - 1:
-            bounds.append(z3.ULE(x, v.hi))
-        if v.known:
-            bounds.append(z3.Extract(v.known - 1, 0, x) == v.residue)
-        return bounds
-
-    def truth(self, term: Term) -> Any:
-        """A one-bit term as a z3 Boolean."""
-        if term.op in _COMPARE:
-            a, b = (self.translate(x) for x in term.args)
-            return _COMPARE[term.op](a, b)
-        if term.op == "not":
-            return z3.Not(self.truth(term.args[0]))
-        if term.op in ("and", "or", "xor"):
-            a, b = (self.truth(x) for x in term.args)
-            return {"and": z3.And, "or": z3.Or, "xor": z3.Xor}[term.op](a, b)
-        return self.translate(term) == 1
-
-    def translate(self, term: Term) -> Any:
-        """A term as a z3 bit-vector."""
-        return _fold_up(term, self._translated, self._build)
-
-    def _build(self, t: Term) -> Any:
-        args = [self._translated[a] for a in t.args]
-        if t.op == "const":
-            return z3.BitVecVal(t.value, t.width)
-        if t.op in ("var", "havoc"):
-            return z3.BitVec(f"{t.op}!{t.attr}!{t.width}", t.width)
-        if t.op in _COMPARE:
-            return z3.If(_COMPARE[t.op](*args), z3.BitVecVal(1, 1), z3.BitVecVal(0, 1))
-        if t.op == "ite":
-            return z3.If(args[0] == 1, args[1], args[2])
-        if t.op == "extract":
-            assert isinstance(t.attr, tuple)
-            return z3.Extract(*t.attr, args[0])
-        if t.op == "concat":
-            return z3.Concat(*args)
-        if t.op == "sext":
-            return z3.SignExt(t.width - t.args[0].width, args[0])
-        return _OPERATORS[t.op](*args)
+        For that and for ``unknown``, ``reason`` says why.
+        """
+        if self._failures == MAX_FAILURES:
+            raise SolverFailure(self.reason)
+        try:
+            lines = process.shared.ask(f"{check}\n(get-info :reason-unknown){more}\n", self._rlimit)
+            answer, reason = _understood(lines, more)
+        except SolverFailure as failure:
+            self._failures += 1
+            self.reason = str(failure)
+            if self._failures == MAX_FAILURES:
+                self.reason += f"; it has failed {MAX_FAILURES} times and is asked no more"
+            raise
+        if answer == "unknown":
+            self.reason = f"it gave up after {self._rlimit:,} units of work ({reason})"
+        return answer, "\n".join(lines[2:])
 
 
-_COMPARE: Mapping[str, Any] = {
-    "eq": lambda a, b: a == b,
-    "ult": z3.ULT,
-    "slt": lambda a, b: a < b,
-}
-_OPERATORS: Mapping[str, Any] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "xor": lambda a, b: a ^ b,
-    "not": lambda a: ~a,
-    "shl": lambda a, b: a << b,
-    "lshr": z3.LShR,
-    "ashr": lambda a, b: a >> b,
-    "udiv": z3.UDiv,
-    "urem": z3.URem,
-    "sdiv": lambda a, b: a / b,
-    "srem": z3.SRem,
-}
+def _understood(lines: list[str], more: str) -> tuple[Answer, str]:
+    """The answer, and the reason if it is ``unknown``; anything unexpected is a failure, and never an answer."""
+    reason = _REASON.fullmatch(lines[1]) if len(lines) > 1 else None
+    if reason is None or lines[0] not in ("sat", "unsat", "unknown") or (len(lines) > 2 and not more):
+        raise SolverFailure(f"it said: {' '.join(lines)[:200]}")
+    return cast("Answer", lines[0]), reason[1]
+
+
+def _values(variables: list[Term], text: str) -> dict[Term, int]:
+    found = [int(x, 16) if x else int(b, 2) for x, b in _VALUE.findall(text)]
+    if len(found) != len(variables):
+        raise SolverFailure(f"it gave values for {len(found)} of {len(variables)} variables")
+    return dict(zip(variables, found, strict=True))
 
 
 def connected(path: Iterable[Term], support: frozenset[Term]) -> list[Term]:

@@ -15,7 +15,7 @@ from verifier.ir.cells import CELL_NAMES
 from verifier.machine.layout import CELL_COUNT
 from verifier.machine.rules import RULES
 from verifier.machine.state import HOME
-from verifier.terms import Valuation
+from verifier.terms import SolverFailure, Valuation
 from verifier.trace.confirm import broken_here
 from verifier.trace.interpreter import Interpreter
 from verifier.trace.prefer import preferences
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def concretise(prover: Prover, result: Result) -> Trace | None:
     """The run behind a refuted result, or None for any other verdict.
 
-    Raises InternalError if no model exists or the concrete interpreter does not confirm the run.
+    Raises InternalError if no model exists or the concrete interpreter does not confirm the run, and SolverFailure if
+    the solver finds no values.
     """
     violation = result.violation
     if violation is None:
@@ -75,6 +76,8 @@ class _Run:
         self._locations = sorted(self._touched() | self._layout.locations_of(mentioned))
         variables = self._variables(literals)
         values = prover.solver.model(literals, variables, preferences(prover.layout, self.first, variables))
+        if values is None and prover.solver.unknowns:
+            raise SolverFailure(f"there are none, but it had left a question open before: {prover.solver.reason}")
         if values is None:
             raise InternalError(f"no model for a violation: {violation.message}")
         self._value = Valuation(values)
