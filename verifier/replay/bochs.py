@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from verifier.machine.rules import RULES
 from verifier.replay.bochs_debugger import Debugger
 from verifier.replay.machine import MachineError, Shutdown, Unsupported
 from verifier.replay.stub import LOAD
@@ -55,11 +56,9 @@ class Bochs:
     """See `verifier.replay.machine.Machine`."""
 
     name: ClassVar[str] = "bochs"
-    #: F10: the old SS stays; H5: NMIs stay blocked; S4: MOV SS in a shadow of MOV SS casts none.
-    rules: ClassVar[Mapping[str, int]] = {
-        "ist_nulls_ss": 0,
+    rules: ClassVar[Mapping[str, int]] = dict.fromkeys(RULES, 0) | {
         "fault_in_nmi_delivery_blocks": 1,
-        "repeated_shadow_ends": 1,
+        "outer_return_clears_null": 1,
     }
 
     def __init__(self, image: Image, seconds: float = 30) -> None:
@@ -176,6 +175,8 @@ class Bochs:
         if self._machine_check:
             self._machine_check_done(*self._machine_check)
         if self._state["debug_trap"] & _TRAPS and not self._traps_held():
+            if self._state["activity_state"] == _HALTED:  # Bochs would wait for an interrupt first
+                self._debugger.restore({"activity_state": 0})
             self._one_step()
 
     def _one_step(self) -> None:
@@ -215,7 +216,13 @@ class Bochs:
         self._machine_check = mask & _NMI, pending & _NMI
         self._set_nmi_gate(_MACHINE_CHECK_VECTOR)
         self._debugger.restore(
-            {"event_mask": mask & ~_NMI, "pending_event": pending | _NMI, "async_event": 1, "inhibit_mask": 0}
+            {
+                "event_mask": mask & ~_NMI,
+                "pending_event": pending | _NMI,
+                "async_event": 1,
+                "inhibit_mask": 0,
+                "debug_trap": 0,
+            }
         )
 
     def _machine_check_done(self, masked: int, pending: int) -> None:

@@ -39,7 +39,7 @@ memory: guest={megabytes}, host={megabytes}
 romimage: file=bios, options=none
 vgaromimage: file=vga
 optramimage1: file=ram, address={address:#x}
-cpu: model=bx_generic, count=1, ips=50000000, reset_on_triple_fault=0
+cpu: model=corei7_skylake_x, count=1, ips=50000000, reset_on_triple_fault=0
 clock: sync=none
 log: log
 panic: action=fatal, cpu0=report

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.errors import UsageError
 from verifier.lift import lift
+from verifier.replay.bochs import Bochs
 from verifier.replay.course import adapted
 from verifier.replay.follow import Follower, Report
 from verifier.replay.image import Image, build, plan_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from verifier.replay.course import Course
 
 
-MACHINES: Mapping[str, Callable[[Image], Machine]] = {"qemu": Qemu}
+MACHINES: Mapping[str, Callable[[Image], Machine]] = {"qemu": Qemu, "bochs": Bochs}
 #: Control registers that have to be what the image made them.
 _FIXED = ("cr0", "cr3", "cr4")
 #: What no driver has to tell: as the image leaves them.
