@@ -47,12 +47,32 @@ def _frame(leg: Leg) -> tuple[str, int, bool] | None:
     return name, rsp + (8 if coded else 0), coded
 
 
-def _faulted_iret(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+def _return_size(machine: MachineConfig, leg: Leg) -> int | None:
+    """The operand size of the IRET that a step executes, or None."""
     instruction = machine.program.instructions.get(leg.before.rip)
-    if leg.move.action != "execute" or instruction is None or not leg.outcome.delivered or not leg.before.nmi_blocked:
+    if leg.move.action != "execute" or instruction is None:
+        return None
+    last = lift(instruction).terminator
+    return last.attr if last.opcode == "iret" and isinstance(last.attr, int) else None
+
+
+def _faulted_iret(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    if _return_size(machine, leg) is None or not leg.outcome.delivered or not leg.before.nmi_blocked:
         return {}
-    is_return = lift(instruction).terminator.opcode == "iret"
-    return {"nmi_blocked": 1} if is_return and right.get("nmi_blocked") == 0 else {}
+    return {"nmi_blocked": 1} if right.get("nmi_blocked") == 0 else {}
+
+
+def _truncated_rsp(machine: MachineConfig, leg: Leg, _right: Values) -> Values:
+    """Where the manual has a #GP: the page that the truncated RSP points to does not exist, and the fault is a #PF."""
+    size, frame = _return_size(machine, leg), _frame(leg)
+    there, here = machine.gate_of("page_fault"), machine.gate_of("general_protection")
+    if size in (None, 64) or frame is None or there is None or here is None or frame[0] != "general_protection":
+        return {}
+    if (there.stack, there.kind) != (here.stack, here.kind):
+        return {}
+    cells = leg.before.cells
+    mask = 0xFFFF_FFFF if cells["ss"] & ~3 else 0xFFFF
+    return {"rip": there.entry, "cr2": cells["rsp"] & mask, (frame[1] - 8, 8): 0}
 
 
 def _no_rf(_machine: MachineConfig, leg: Leg, right: Values) -> Values:
@@ -78,6 +98,14 @@ DEVIATIONS = (
         "an IRET ends the NMI block also if it faults (SDM vol. 3A, Interrupts, \"Handling Multiple NMIs\"; rule N4)",
         "the block ends only when an IRET has succeeded (`helper_iret_protected` clears `HF2_NMI_MASK` at its end)",
         _faulted_iret,
+    ),
+    Deviation(
+        "short-iret-truncates-rsp",
+        "qemu",
+        "in 64-bit mode the stack is addressed by all of RSP, whatever the operand size (SDM vol. 1, Procedure Calls, "
+        "\"Stack Behavior in 64-Bit Mode\"; rule R3)",
+        "IRET with an operand of 16 or 32 bits pops at RSP modulo 2^32, or modulo 2^16 if SS is null (`get_sp_mask`)",
+        _truncated_rsp,
     ),
     Deviation(
         "no-rf-in-fault-frames",

@@ -11,8 +11,9 @@ from verifier.machine.events import EVENTS
 from verifier.replay.deviations import known
 from verifier.replay.faults import Scratch, raiser
 from verifier.replay.hidden import is_hidden, ran_on
+from verifier.replay.lent import Lent
 from verifier.replay.machine import MORE, Shutdown
-from verifier.replay.probe import NO_FLAGS, unblock
+from verifier.replay.probe import unblock
 from verifier.trace.confirm import rflags
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Follower:
         self._image = image
         self._course = course
         self._scratch = Scratch(machine, image)
+        self._lent = Lent(machine, image, course)
         self._tells = frozenset(machine.read())
         self._met: list[Met] = []
         self._notes: list[str] = []
@@ -142,18 +144,13 @@ class Follower:
             self._play(step.leg)
             return
         values = [value for kind, value in step.leg.move.choices if kind == "load"]
-        places = step.leg.outcome.chosen
-        saved = [(address, self._machine.load(address, size)) for address, size in places]
-        for (address, size), value in zip(places, values, strict=True):
-            self._machine.store(address, value.to_bytes(size, "little"))
-        self._machine.step()
-        for address, data in saved:
-            self._machine.store(address, data)
+        with self._lent.pages_for(step.leg.outcome.chosen, values):
+            self._machine.step()
 
     def _play(self, leg: Leg) -> None:
         """Set everything that code which is not shown changes; a shadow ends with a real instruction."""
         if leg.before.cells["inhibit"]:
-            self._machine.write({"rip": self._image.symbols["nop_"], "rflags": NO_FLAGS})
+            self._machine.write(self._image.at("nop_"))
             self._machine.step()
         after = leg.outcome.state
         self._machine.write(self._writable(registers(after)))

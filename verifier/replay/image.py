@@ -31,6 +31,8 @@ SCRATCH_PAGES = 64
 MOST = 64 << 20
 _SLOT = 1 << 39
 _FIRST_WINDOW = 0xFFFF_A000_0000_0000
+#: RFLAGS with no flag set; bit 1 is always 1.
+NO_FLAGS = 2
 _PAD = 16
 _MASK = (1 << 64) - 1
 
@@ -54,6 +56,11 @@ class Plan:
     read_only: frozenset[int] = frozenset()
     mapped: tuple[tuple[int, int], ...] = ()
 
+    def pages(self) -> set[int]:
+        """The addresses of all pages."""
+        stretches = [(address, len(data)) for address, data in self.memory.items()] + list(self.mapped)
+        return {page & _MASK for address, size in stretches for page in pages_of(address, size)}
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -62,6 +69,7 @@ class Image:
     ``entries``: the address of each mapped 4 KB page -> where its page table entry stands in the window; ``scratch``:
     the physical addresses of free pages; ``idt``: where the IDT stands in the window; ``targets``: vector -> where its
     gate leads: the program's entry, or `pad` of the vector, on a stack of the monitor's, if the program has none.
+    ``kernel_ss``: a data segment of DPL 0.
     """
 
     data: bytes
@@ -73,6 +81,11 @@ class Image:
     idt: int
     targets: Mapping[int, int]
     kernel_cs: int
+    kernel_ss: int
+
+    def at(self, piece: str) -> dict[str, int]:
+        """The registers that let a piece of the monitor run next: at CPL 0, with no flag set."""
+        return {"cs": self.kernel_cs, "ss": self.kernel_ss, "rip": self.symbols[piece], "rflags": NO_FLAGS}
 
     def pad(self, vector: int) -> int:
         """The monitor's own place for a vector: a NOP, then a loop."""
@@ -93,7 +106,7 @@ class _Builder:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._virtual = _pages(plan)
+        self._virtual = sorted(plan.pages())
         if PAGE * len(self._virtual) > MOST:
             raise UsageError(f"replaying needs {len(self._virtual)} pages of memory, more than {MOST >> 20} MB")
         self._window = _free_window(self._virtual)
@@ -132,7 +145,11 @@ class _Builder:
             self._window + self._idt,
             {g.vector: g.target for g in gates},
             self._plan.kernel_cs,
+            self._kernel_ss(),
         )
+
+    def _kernel_ss(self) -> int:
+        return next(s.selector for s in self._segments if s.kind == "data" and s.dpl == 0)
 
     @staticmethod
     def _put(data: bytearray, at: int, content: bytes | bytearray) -> None:
@@ -178,11 +195,11 @@ class _Builder:
 
     def _fill_in(self, text: bytearray, boot: int, final: int, end: int) -> None:
         limit = len(self._gdt_data) - 1
-        data = next(s.selector for s in self._segments if s.kind == "data" and s.dpl == 0)
+        code = self._plan.kernel_cs
         struct.pack_into(
             "<QQHQHQHHHIHI", text, self._offset("parameters"),
             boot, final, limit, self._window + self._gdt, 4095, self._window + self._idt,
-            self._plan.kernel_cs, data, self._task, self._plan.star << 16 | self._plan.kernel_cs, limit, self._gdt,
+            code, self._kernel_ss(), self._task, self._plan.star << 16 | code, limit, self._gdt,
         )  # fmt: skip
         struct.pack_into("<I", text, self._offset("header") + 24, end)
 
@@ -192,11 +209,6 @@ class _Builder:
 
 def _rounded(size: int) -> int:
     return -(-size // PAGE) * PAGE
-
-
-def _pages(plan: Plan) -> list[int]:
-    stretches = [(address, len(data)) for address, data in plan.memory.items()] + list(plan.mapped)
-    return sorted({page & _MASK for address, size in stretches for page in pages_of(address, size)})
 
 
 def _read_only_pages(plan: Plan) -> set[int]:

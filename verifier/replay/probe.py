@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from verifier.replay.image import NO_FLAGS
 from verifier.replay.machine import MachineError
 from verifier.replay.tables import OWN_IST, Entry, idt
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 NMI = 2
 _GATE = 16
-#: RFLAGS with no flag set; bit 1 is always 1.
-NO_FLAGS = 2
 #: Bytes below the top of the monitor's stack where a frame is made by hand, away from what a delivery pushes there.
 _FRAME = 512
 
@@ -34,11 +33,11 @@ def nmi_blocked(machine: Machine, image: Image) -> bool:
     gate = machine.load(place, _GATE)
     own = Entry(NMI, image.pad(NMI), OWN_IST, False, 0)
     machine.store(place, idt([own], image.kernel_cs)[_GATE * NMI :][:_GATE])
-    machine.write({"rip": image.symbols["nop_"], "rflags": NO_FLAGS})
+    machine.write(image.at("nop_"))
     machine.pend("nmi")
     blocked = not _struck(machine, image)
     if blocked:
-        _let_in(machine, image, saved)
+        _let_in(machine, image)
     else:
         machine.write({"rip": image.symbols["iretq_"]})
         machine.step()
@@ -50,7 +49,7 @@ def nmi_blocked(machine: Machine, image: Image) -> bool:
 def unblock(machine: Machine, image: Image) -> None:
     """End the NMI block, by an IRETQ of the monitor's; all registers are as before."""
     saved = machine.read()
-    _return(machine, image, saved)
+    _return(machine, image)
     restore(machine, saved)
 
 
@@ -66,18 +65,18 @@ def _struck(machine: Machine, image: Image) -> bool:
     return machine.read()["rip"] != image.symbols["nop_"] + 1
 
 
-def _let_in(machine: Machine, image: Image, saved: Mapping[str, int]) -> None:
-    _return(machine, image, saved)
+def _let_in(machine: Machine, image: Image) -> None:
+    _return(machine, image)
     if not _struck(machine, image):
         raise MachineError("an NMI that was held back is not delivered after an IRETQ")
 
 
-def _return(machine: Machine, image: Image, saved: Mapping[str, int]) -> None:
-    """Execute an IRETQ to the monitor's NOP, at the privilege level that the machine is at."""
+def _return(machine: Machine, image: Image) -> None:
+    """Execute an IRETQ to the monitor's NOP."""
     frame = image.symbols["monitor_stack"] - _FRAME
-    words = (image.symbols["nop_"], saved["cs"], NO_FLAGS, saved["rsp"], saved["ss"])
+    words = (image.symbols["nop_"], image.kernel_cs, NO_FLAGS, frame, image.kernel_ss)
     machine.store(frame, struct.pack("<5Q", *words))
-    machine.write({"rip": image.symbols["iretq_"], "rsp": frame, "rflags": NO_FLAGS})
+    machine.write(image.at("iretq_") | {"rsp": frame})
     machine.step()
     if machine.read()["rip"] != image.symbols["nop_"]:
         raise MachineError("the monitor's IRETQ does not return")

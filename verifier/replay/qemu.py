@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from verifier.replay.gdb import PATIENCE, Gdb
 from verifier.replay.machine import MORE, REGISTERS, MachineError, Shutdown, Unsupported
-from verifier.replay.probe import NO_FLAGS, nmi_blocked
+from verifier.replay.probe import nmi_blocked
 from verifier.replay.stub import tool
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Qemu:
     def _aside(self, piece: str, values: Mapping[str, int] | None = None) -> None:
         """Let the processor execute one instruction of the monitor's."""
         saved = self.read()
-        changed = {"rip": self._image.symbols[piece], "rflags": NO_FLAGS} | dict(values or {})
+        changed = self._image.at(piece) | dict(values or {})
         self.write(changed)
         self._stopped(self._stub.ask("s"))
         self.write({name: saved[name] for name in changed})
