@@ -14,7 +14,7 @@ has to come between a fault and its handler's first instruction comes after rip 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 from verifier.machine.rules import RULES
 from verifier.replay.bochs_debugger import Debugger
@@ -55,8 +55,8 @@ _BOOT_STEPS = 100_000
 class Bochs:
     """See `verifier.replay.machine.Machine`."""
 
-    name: ClassVar[str] = "bochs"
-    rules: ClassVar[Mapping[str, int]] = dict.fromkeys(RULES, 0) | {
+    name = "bochs"
+    rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
         "fault_in_nmi_delivery_blocks": 1,
         "outer_return_clears_null": 1,
     }
