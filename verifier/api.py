@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from verifier.errors import UsageError, nearest
 from verifier.explore.search import Limits
-from verifier.prove.prover import Prover
+from verifier.prove.prover import Prover, searches
 from verifier.prove.verdict import Coverage, Result
 from verifier.report.verdict import verdict_text
 from verifier.spec import load as load_model
@@ -117,7 +117,7 @@ class Specification:
         check_bound(self.model, bound)
         limits = Limits() if states is None else Limits(states=states)
         prover = Prover(self.model, bound, limits, progress)
-        for group in _searches(wanted):
+        for group in searches(wanted):
             yield from _judged(prover, group)
 
     def named(self, name: str) -> Property:
@@ -152,15 +152,6 @@ def check_bound(model: Model, bound: Bound | None) -> None:
     if free:
         hint = f"add {','.join(f'{name}=1' for name in free)}, or leave the bound out to allow any number"
         raise UsageError(f"{model.path}: the bound leaves {', '.join(free)} without a bound", None, hint)
-
-
-def _searches(properties: Iterable[Property]) -> Iterator[list[Property]]:
-    """The properties that share a search, then one by one those that have their own."""
-    wanted = list(properties)
-    shared = [p for p in wanted if p.during is None]
-    if shared:
-        yield shared
-    yield from ([p] for p in wanted if p.during is not None)
 
 
 def _judged(prover: Prover, properties: list[Property]) -> Iterator[Outcome]:

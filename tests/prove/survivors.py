@@ -39,10 +39,6 @@ SURVIVORS: dict[str, str] = {
     "57: jne nmi_first -> nothing": "no other #GP happens, which no-other-gp proves",
     "57: jne nmi_first -> jne nmi": "no other #GP happens, so it is never taken",
     "57: jne nmi_first -> jne nmi_body": "no other #GP happens, so it is never taken",
-    "81: movq 32(%rsp),%rax -> movq 24(%rsp),%rax": (
-        "a nested return then brings back the wrong flags to the handler it interrupted; `restored` speaks of the "
-        "outermost context, whose flags come from its own frame, and nothing shown here depends on the others"
-    ),
     "82: btrq $9,%rax -> btrq $9,%rax; btrq $9,%rax": (
         "the carry is clear then, so IF is not set again: where it was set, the body may change it or a cli follows"
     ),

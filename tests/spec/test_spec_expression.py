@@ -9,6 +9,7 @@ from spec_project import SPEC, Project
 
 from verifier.asm.program import GENERAL_REGISTERS
 from verifier.errors import SpecError
+from verifier.ir.cells import FLAGS
 from verifier.source import Span
 from verifier.spec import Names, parse_expression
 from verifier.spec.expression import (
@@ -24,6 +25,7 @@ from verifier.spec.expression import (
     Progress,
     RegionRef,
     Restored,
+    Resumed,
     Unary,
     Unreachable,
 )
@@ -124,6 +126,8 @@ MEANINGS: dict[str, Expression] = {
     "restored(rip, %rax, rflags, if)": Restored(("rip", "rax", "rflags", "if")),
     "restored(registers, rax, rsp)": Restored((*GENERAL_BUT_RSP, "rsp")),
     "restored(all)": Restored(("rip", "cs", "rflags", "rsp", "ss", *GENERAL_BUT_RSP, "gs_base", "memory")),
+    "resumed(registers, %rax, if)": Resumed((*GENERAL_BUT_RSP, "if")),
+    "resumed(flags)": Resumed(tuple(f for f in FLAGS if f != "rf")),
     "zf -> restored(rip)": Binary("->", ZF, Restored(("rip",))),
     "at_rest and cpl == 0": Binary("and", AtRest(), Binary("==", CellRef("cpl", 0, 2), Number(0))),
     "intact(frame)": Intact(None),
@@ -267,6 +271,19 @@ REFUSED = [
         "restored needs names: restored(rip, rsp, registers), or restored(all)",
         "restored()",
         None,
+    ),
+    (
+        "resumed(rsp)",
+        "unknown register 'rsp' in resumed()",
+        "rsp",
+        "a context counts as resumed when rip and rsp are what they were: they need no name",
+    ),
+    ("resumed()", "resumed needs names: resumed(flags, registers), or resumed(all)", "resumed()", None),
+    (
+        "zf and resumed(all)",
+        "this speaks of whole runs and must stand alone",
+        "resumed(all)",
+        "make it a property of its own",
     ),
     ("restored(rip, eax)", "unknown register 'eax' in restored()", "eax", "did you mean 'rax'?"),
     ("restored(8(%rsp))", "a register, a flag, 'memory', 'registers' or 'all' is wanted here", "8(%rsp)", None),

@@ -85,6 +85,7 @@ def _same_before(node: Node) -> Node | None:
     while before.edge is not None and before.edge.action == EXECUTE and before.parent is not None:
         before = before.parent
         old, new = before.state, node.state
-        if old.rip == new.rip and old.cells == new.cells and old.memory == new.memory and old.path == new.path:
+        same = old.rip == new.rip and old.cells == new.cells and old.memory == new.memory and old.path == new.path
+        if same and before.ghost == node.ghost:
             return before
     return None

@@ -194,15 +194,21 @@ class Recogniser:
     # keys
 
     def _key(self, order: tuple[int, ...], node: Node) -> tuple[Hashable, Names]:
-        """A node's value of the given locations, and the numbers that it gives to their havoc variables."""
+        """A node's value of the given locations, and the numbers that it gives to their havoc variables.
+
+        What a watched context had is compared like what is live: a property will read it.
+        """
         place = self._place(node)
         cells, memory = node.state.cells, node.state.memory
         names: Names = {}
         parts: list[Hashable] = []
-        for location in (*order, *place.own_memory):
-            term = cells[location] if location < CELL_COUNT else memory.get(location)
-            if term is None:
-                term = self._layout.initial(location)
+        terms = [
+            cells[at] if at < CELL_COUNT else memory.get(at) or self._layout.initial(at)
+            for at in (*order, *place.own_memory)
+        ]
+        if node.ghost.struck is not None:
+            terms += node.ghost.struck.values
+        for term in terms:
             parts.append(_named(term, names) if term.havocs else term.shape)
         return (place.marks, tuple(parts), _havoc_literals(node.state.path, names)), names
 

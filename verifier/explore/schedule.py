@@ -6,7 +6,7 @@ strike, and it is what properties about events are judged by.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verifier.machine.state import HOME
@@ -14,6 +14,7 @@ from verifier.machine.state import HOME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from verifier.explore.resume import Struck
     from verifier.spec.model import ScheduleItem
 
 ANY = "*"
@@ -23,11 +24,13 @@ ANY = "*"
 class Ghost:
     """``counts``: how often each counted event struck; ``owed``: which of the watched handlers still has to run;
     ``positions``: the places in the schedule that the events so far can have led to (none without a schedule).
+    ``struck``: the context inside the program that is watched, if one is.
     """
 
     counts: tuple[int, ...] = ()
     owed: tuple[bool, ...] = ()
     positions: frozenset[int] = frozenset()
+    struck: Struck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,10 @@ class Watch:
 
 
 class Script:
-    """The rules by which the ghost moves: bounds on events, watched handlers, an optional exact schedule."""
+    """The rules by which the ghost moves: bounds on events, watched handlers, an optional exact schedule.
+
+    ``resumed``: the cells that properties ask of contexts that are resumed (none: no context is watched).
+    """
 
     def __init__(
         self,
@@ -48,11 +54,13 @@ class Script:
         watches: tuple[Watch, ...] = (),
         schedule: tuple[ScheduleItem, ...] | None = None,
         counted: Iterable[str] = (),
+        resumed: tuple[str, ...] = (),
     ) -> None:
         self.events = dict(events)
         self.outermost = frozenset(outermost)
         self.watches = watches
         self.schedule = schedule
+        self.resumed = resumed
         wanted = set(counted)
         self.counted = tuple(e for e, bound in events.items() if bound is not None or e in wanted)
 
@@ -74,19 +82,19 @@ class Script:
     def came(self, ghost: Ghost, event: str, rip: int) -> Ghost:
         """The ghost after an event came up at a boundary: it counts, whether it is delivered now or held pending."""
         counts = tuple(n + (e == event) for e, n in zip(self.counted, ghost.counts, strict=True))
-        return Ghost(counts, ghost.owed, self._advance(ghost.positions, event, rip))
+        return replace(ghost, counts=counts, positions=self._advance(ghost.positions, event, rip))
 
     def delivered(self, ghost: Ghost, event: str) -> Ghost:
         """The ghost after an event was delivered: its watched handlers are owed a run."""
         owed = tuple(w.event == event or o for w, o in zip(self.watches, ghost.owed, strict=True))
-        return Ghost(ghost.counts, owed, ghost.positions)
+        return replace(ghost, owed=owed)
 
     def arrived(self, ghost: Ghost, rip: int) -> Ghost:
         """The ghost once control has come to an address: a watched handler that starts there is no longer owed."""
         if not any(o and w.body == rip for w, o in zip(self.watches, ghost.owed, strict=True)):
             return ghost
         owed = tuple(o and w.body != rip for w, o in zip(self.watches, ghost.owed, strict=True))
-        return Ghost(ghost.counts, owed, ghost.positions)
+        return replace(ghost, owed=owed)
 
     def complete(self, ghost: Ghost) -> bool:
         """Whether the events so far are a whole schedule (always, without one)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from verifier.errors import SpecError
 from verifier.explore.graph import End, Graph, Node
 from verifier.explore.recognise import Recogniser
+from verifier.explore.resume import Watcher
 from verifier.machine.events import EVENTS
 from verifier.machine.state import HOME, State, starts
 from verifier.machine.step import EXECUTE, HELD, Edge, Stepper
@@ -87,6 +88,7 @@ class Explorer:
         self.observer = observer
         self.tally = Tally()
         self.reached: Counter[int] = Counter()
+        self._watcher = Watcher(stepper, script.resumed) if script.resumed else None
 
     def start_nodes(self) -> Iterator[Node]:
         for state in starts(self.stepper.layout):
@@ -97,6 +99,14 @@ class Explorer:
 
     def edges(self, node: Node) -> Iterator[tuple[Edge, Ghost]]:
         """Every way on from a node, with the ghost after it."""
+        for edge, ghost in self._edges(node):
+            if self._watcher is None:
+                yield edge, ghost
+            else:
+                for struck in self._watcher.after(ghost.struck, node.state.rip, edge):
+                    yield edge, replace(ghost, struck=struck)
+
+    def _edges(self, node: Node) -> Iterator[tuple[Edge, Ghost]]:
         state, ghost = node.state, node.ghost
         self.reached[state.rip] += 1
         forced = state.nmi_pending and not state.nmi_blocked
@@ -172,6 +182,8 @@ class Fixpoint(Explorer):
         self._progress = progress
         self._serial = count()
         self._frontier: list[tuple[int, int, int, Node]] = []
+        self._returned_to: set[int] = set()
+        self._postponed: dict[int, list[tuple[Node, Edge, Ghost]]] = {}
 
     def run(self) -> Graph:
         for node in self.start_nodes():
@@ -224,12 +236,27 @@ class Fixpoint(Explorer):
         for edge, ghost in self.edges(node):
             if edge.state is None or edge.state.rip == HOME:
                 self._end(node, edge, ghost)
-                continue
-            self.recogniser.step(node, edge)
-            events = node.events + (edge.action != EXECUTE)
-            target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
-            node.successors.append((edge, target))
-            self._meet(target)
+            elif edge.struck is None or ghost.struck is None or ghost.struck.rip in self._returned_to:
+                self._follow(node, edge, ghost)
+            else:
+                self._postponed.setdefault(ghost.struck.rip, []).append((node, edge, ghost))
+
+    def _follow(self, node: Node, edge: Edge, ghost: Ghost) -> None:
+        assert edge.state is not None
+        self.recogniser.step(node, edge)
+        events = node.events + (edge.action != EXECUTE)
+        target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
+        node.successors.append((edge, target))
+        self._meet(target)
+        if self._watcher is not None and self._watcher.returns(node.state.rip, edge):
+            self._watch_at(edge.state.rip)
+
+    def _watch_at(self, rip: int) -> None:
+        """A return has come to an address: contexts struck there are worth watching. Where none ever comes, none is
+        resumed; that all returns are seen does not depend on what is watched."""
+        self._returned_to.add(rip)
+        for node, edge, ghost in self._postponed.pop(rip, ()):
+            self._follow(node, edge, ghost)
 
     def _end(self, node: Node, edge: Edge, ghost: Ghost) -> None:
         end = End(edge.ended or "home", node, edge, ghost)

@@ -10,7 +10,7 @@ from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
 from verifier.prove.verdict import Violation
-from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progress, Restored, Unreachable
+from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progress, Restored, Resumed, Unreachable
 from verifier.terms import Term, not_
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Judge:
         variables: set[Term] = set()
         if node.state.rip != HOME:
             for p in self._at_nodes:
-                if p.at == "always" or (isinstance(p.at, frozenset) and node.state.rip in p.at):
+                if _judged_here(p, node):
                     looked |= self._judge(p, node, None, node.state, node.ghost, variables)
         return looked, variables
 
@@ -112,6 +112,8 @@ class Judge:
         match e:
             case Restored(cells):
                 return tuple(c for c in cells if may_fail(meaning.restored(c)))
+            case Resumed(cells):
+                return tuple(c for c in cells if may_fail(meaning.resumed(c)))
             case Intact(None):
                 return tuple(n for n in state.home.tracked.values() if may_fail(meaning.word_held(n)))
             case AtRest():
@@ -141,6 +143,8 @@ def explain(p: Property, names: tuple[str, ...], where: str, returned: bool) -> 
     match p.that:
         case Restored():
             return f"control is back in the interrupted context, but {listed} {_is(names)} not what it was"
+        case Resumed():
+            return f"control is back at {where}, where an event struck, but {listed} {_is(names)} not what it was"
         case Intact(None):
             return f"the last copy of the interrupted context's {listed} is gone"
         case Intact(_):
@@ -177,7 +181,21 @@ def _judged_at_home(p: Property) -> bool:
     return p.at == "outermost-return" and not _is_progress(p)
 
 
+def _judged_here(p: Property, node: Node) -> bool:
+    if isinstance(p.that, Resumed):
+        return node.ghost.struck is not None and node.ghost.struck.back
+    return p.at == "always" or (isinstance(p.at, frozenset) and node.state.rip in p.at)
+
+
+_KINDS: dict[type[Expression], str] = {
+    Restored: "restored",
+    Resumed: "resumed",
+    Intact: "intact",
+    Handled: "handled",
+    AtRest: "at-rest",
+    Unreachable: "reached",
+}
+
+
 def _kind(e: Expression) -> str:
-    return {Restored: "restored", Intact: "intact", Handled: "handled", AtRest: "at-rest", Unreachable: "reached"}.get(
-        type(e), "expression"
-    )
+    return _KINDS.get(type(e), "expression")

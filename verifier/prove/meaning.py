@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX, FLAGS
 from verifier.ir.ops import Access
-from verifier.machine.execution import Execution
+from verifier.machine.execution import Execution, Unresolved
 from verifier.machine.state import HOME
 from verifier.spec.expression import (
     AtRest,
@@ -20,6 +20,7 @@ from verifier.spec.expression import (
     Number,
     RegionRef,
     Restored,
+    Resumed,
     Unary,
     Unreachable,
 )
@@ -81,6 +82,8 @@ class Meaning:
         match e:
             case Restored(cells):
                 return all_of([self.restored(c) for c in cells])
+            case Resumed(cells):
+                return all_of([self.resumed(c) for c in cells])
             case Intact(frame):
                 return self._frame_held() if frame is None else self._frame_at(self.value(frame))
             case Handled(event, body):
@@ -164,6 +167,14 @@ class Meaning:
     def _home_memory(self) -> list[tuple[int, Term]]:
         """What the run wrote to the interrupted context's own memory (part of every key, so not looked up here)."""
         return [(at, term) for at, term in self._state.memory.items() if self._layout.belongs_to_home(at)]
+
+    def resumed(self, cell: str) -> Term:
+        """Whether a cell is what the context had that control is back in."""
+        struck = self._ghost.struck
+        assert struck is not None
+        if struck.unsure:
+            raise Unresolved("RSP, which may be that of a context that an event struck, or not")
+        return eq(self.now(cell), struck.values[1 + self._script.resumed.index(cell)])
 
     def _frame_held(self) -> Term:
         return all_of([self.word_held(name) for name in self._state.home.tracked.values()])

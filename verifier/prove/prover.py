@@ -17,7 +17,7 @@ from verifier.prove.coverage import coverage_of, schedule_report
 from verifier.prove.judge import Describe, Judge, control_lost, walk
 from verifier.prove.progress import quiet_run, stuck_nodes
 from verifier.prove.verdict import Result, Violation
-from verifier.spec.expression import Count, Handled, Intact, Progress, Restored
+from verifier.spec.expression import Count, Handled, Intact, Progress, Restored, Resumed
 from verifier.terms import Solver
 
 if TYPE_CHECKING:
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from verifier.spec.model import Model, Property, Verdict
     from verifier.terms import Term
 
+def searches(properties: Iterable[Property]) -> Iterator[list[Property]]:
+    """The properties that share a search: those of all runs, but that watching contexts takes more states; then one
+    by one those with a schedule."""
+    wanted = list(properties)
+    shared = [p for p in wanted if p.during is None]
+    watching = [p for p in shared if isinstance(p.that, Resumed)]
+    yield from (group for group in ([p for p in shared if p not in watching], watching) if group)
+    yield from ([p] for p in wanted if p.during is not None)
+
+
 class Prover:
-    """Judges the properties of one model. Properties without a schedule share one search; each with one has its own.
+    """Judges the properties of one model, in as few searches as `searches` says.
 
     ``bound`` None: to a fixpoint. Otherwise every path with at most that many of each event, by the reference engine,
     which merges nothing. ``progress`` is told of explored and waiting states now and then. ``latching`` as in
@@ -55,18 +65,13 @@ class Prover:
 
     def results(self, properties: Iterable[Property]) -> Iterator[Result]:
         """A verdict per property, in the given order as far as searches allow."""
-        wanted = list(properties)
-        shared = [p for p in wanted if p.during is None]
-        if shared:
-            yield from self._search(shared, None)
-        for p in wanted:
-            if p.during is not None:
-                yield from self._search([p], p)
+        for group in searches(properties):
+            yield from self._search(group)
 
-    def _search(self, properties: list[Property], scheduled: Property | None) -> Iterator[Result]:
+    def _search(self, properties: list[Property]) -> Iterator[Result]:
         began = time.perf_counter()
         asked = self.solver.queries
-        script = self._script(properties, scheduled)
+        script = self._script(properties)
         describe = Describe(self.layout)
         judge = Judge(self.layout, self.solver, script, properties, describe)
         explorer = self._explorer(properties, script, judge)
@@ -80,7 +85,7 @@ class Prover:
                 self.model, p, verdict, reason, graph.states, seconds, coverage, self.bound, violation, queries
             )  # fmt: skip
 
-    def _script(self, properties: list[Property], scheduled: Property | None) -> Script:
+    def _script(self, properties: list[Property]) -> Script:
         inside = [e for p in properties for e in walk(p.that)]
         watches = dict.fromkeys(Watch(e.event, e.body) for e in inside if isinstance(e, Handled))
         counted = {e.event for e in inside if isinstance(e, Count)}
@@ -89,11 +94,12 @@ class Prover:
         if self.bound is not None:
             events = {name: self.bound.get(name, events[name]) for name in events}
         outermost: Iterable[str] = environment.outermost
-        schedule = scheduled.during if scheduled is not None else None
+        schedule = properties[0].during
         if schedule is not None and all(item.event != ANY for item in schedule):
             events = {name: n for name, n in events.items() if any(i.event == name for i in schedule)}
             outermost = events
-        return Script(events, outermost, tuple(watches), schedule, counted)
+        resumed = dict.fromkeys(c for e in inside if isinstance(e, Resumed) for c in e.cells)
+        return Script(events, outermost, tuple(watches), schedule, counted, tuple(resumed))
 
     def _explorer(self, properties: list[Property], script: Script, judge: Judge) -> Fixpoint | Enumeration:
         if self.bound is not None:

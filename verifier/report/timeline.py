@@ -10,6 +10,7 @@ from verifier.machine.events import MISHAPS
 from verifier.report.contexts import contexts_before_last
 from verifier.report.names import FRAME, WORD, Names, flags_text, frame_of, rflags_of
 from verifier.report.rows import render, rows_of
+from verifier.trace.resumed import context_resumed
 
 if TYPE_CHECKING:
     from verifier.machine.config import Region
@@ -22,8 +23,8 @@ _WIDTH = 116
 _COPIES = 4
 #: Words of the interrupted context that the specification fixes: they can be restored without any copy.
 _FIXED = ("cs", "ss")
-#: Kinds of violations that speak of the state in which the interrupted context goes on.
-_AT_HOME = ("restored", "at-rest", "handled")
+#: Kinds of violations that speak of the state in which an interrupted context goes on.
+_AT_RETURN = ("restored", "resumed", "at-rest", "handled")
 
 
 def timeline(trace: Trace) -> str:
@@ -113,7 +114,7 @@ def _difference(saved: Saved, state: ConcreteState, names: Names) -> str:
 
 def _copies(trace: Trace) -> list[str]:
     """Where each word of the interrupted context can be found before the last step and after it."""
-    if trace.kind in _AT_HOME or not trace.steps:
+    if trace.kind in _AT_RETURN or not trace.steps:
         return []
     last, names = trace.steps[-1], Names(trace)
     words = frame_of(trace.start.state, trace.start.home)
@@ -144,13 +145,14 @@ def _found(value: int, state: ConcreteState, names: Names) -> str:
 
 def _cells(trace: Trace) -> list[str]:
     """What the cells that should have been restored were, and what they are."""
-    if trace.kind != "restored" or not trace.steps:
+    if trace.kind not in ("restored", "resumed") or not trace.steps:
         return []
-    before, after = trace.start.state, trace.steps[-1].after
+    start, last = trace.start.state, trace.steps[-1].after
+    before = context_resumed(trace) if trace.kind == "resumed" else None
     lines = [f"{'':8}{'was':24}is"]
     for name in trace.names:
-        was, now = (_cell(state, name) for state in (before, after))
-        lines.append(f"{name:8}{was:24}{now}")
+        was = _cell(start, name) if before is None else f"{before[name]:#x}"
+        lines.append(f"{name:8}{was:24}{_cell(last, name)}")
     return lines
 
 

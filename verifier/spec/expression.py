@@ -87,6 +87,14 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """Whenever a return brings control back to where an event struck inside the program (same RIP, same RSP), each
+    named cell has the value it had there when the event struck."""
+
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Intact:
     """The five saved words of the interrupted context can still be recovered.
 
@@ -131,6 +139,7 @@ Expression = (
     | Unary
     | Binary
     | Restored
+    | Resumed
     | Intact
     | Handled
     | Progress

@@ -16,18 +16,21 @@ from verifier.spec.expression import (
     Intact,
     Progress,
     Restored,
+    Resumed,
     Unreachable,
 )
-from verifier.spec.names import FUNCTIONS, RESTORABLE, RESTORED_GROUPS
+from verifier.spec.names import FUNCTIONS, RESTORABLE, RESTORED_GROUPS, RESUMABLE, RESUMED_GROUPS
 
 if TYPE_CHECKING:
     from verifier.spec.operands import Scope
 
 Arguments = list[Tree[Token]]
 Value = Callable[[Tree[Token]], Expression]
+Groups = dict[str, tuple[str, ...]]
+_BY_PLACE = "a context counts as resumed when rip and rsp are what they were: they need no name"
 
 #: Whole properties: they speak of runs, so they cannot be part of a larger expression.
-ALONE = (Intact, Handled, Progress, Unreachable)
+ALONE = (Intact, Handled, Progress, Resumed, Unreachable)
 
 
 def call_function(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Expression | None:
@@ -40,7 +43,11 @@ def call_function(scope: Scope, call: Tree[Token], arguments: Arguments, value: 
     if name == "intact":
         return _intact(scope, call, arguments, value)
     if name == "restored":
-        return _restored(scope, call, arguments)
+        what = "a register, a flag, 'memory', 'registers' or 'all'"
+        return Restored(_cells(scope, call, arguments, (RESTORABLE, RESTORED_GROUPS), what))
+    if name == "resumed":
+        what = "a register, a flag, 'registers', 'flags' or 'all'"
+        return Resumed(_cells(scope, call, arguments, (RESUMABLE, RESUMED_GROUPS), what))
     if name == "handled":
         _expect(scope, call, arguments, 2, "handled takes an event and a label: handled(nmi, body)")
         return Handled(_event(scope, arguments[0]), _label(scope, arguments[1]))
@@ -87,18 +94,24 @@ def _label(scope: Scope, tree: Tree[Token]) -> int:
     return scope.names.code[word]
 
 
-def _restored(scope: Scope, call: Tree[Token], arguments: Arguments) -> Restored:
+def _cells(
+    scope: Scope, call: Tree[Token], arguments: Arguments, known: tuple[tuple[str, ...], Groups], what: str
+) -> tuple[str, ...]:
+    """The cells that a list of single names and groups means."""
+    name = str(call.children[0])
+    single, groups = known
     if not arguments:
-        raise scope.error(call, "restored needs names: restored(rip, rsp, registers), or restored(all)")
+        first = "rip, rsp" if "rip" in single else "flags"
+        raise scope.error(call, f"{name} needs names: {name}({first}, registers), or {name}(all)")
     cells: list[str] = []
     for argument in arguments:
-        word = _word(scope, argument, "a register, a flag, 'memory', 'registers' or 'all'")
-        group = RESTORED_GROUPS.get(word) or ((word,) if word in RESTORABLE else None)
+        word = _word(scope, argument, what)
+        group = groups.get(word) or ((word,) if word in single else None)
         if group is None:
-            hint = nearest(word, [*RESTORABLE, *RESTORED_GROUPS])
-            raise scope.error(argument, f"unknown register '{word}' in restored()", hint)
+            hint = _BY_PLACE if name == "resumed" and word in ("rip", "rsp") else nearest(word, [*single, *groups])
+            raise scope.error(argument, f"unknown register '{word}' in {name}()", hint)
         cells += group
-    return Restored(tuple(dict.fromkeys(cells)))
+    return tuple(dict.fromkeys(cells))
 
 
 def _intact(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Intact:

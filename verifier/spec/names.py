@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import GENERAL_REGISTERS
-from verifier.ir.cells import CELLS, RFLAGS_LAYOUT
+from verifier.ir.cells import CELLS, FLAGS, RFLAGS_LAYOUT, SELECTORS
 from verifier.spec.expression import CellRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FUNCTIONS = ("restored", "intact", "handled", "progress", "at_rest", "unreachable", "count")
+FUNCTIONS = ("restored", "resumed", "intact", "handled", "progress", "at_rest", "unreachable", "count")
 GENERAL_BUT_RSP = tuple(r for r in GENERAL_REGISTERS if r != "rsp")
 
 #: The words of an interrupted context that a hardware frame saves.
@@ -24,6 +24,15 @@ RESTORED_GROUPS = {
     "all": (*FRAME, *GENERAL_BUT_RSP, "gs_base", "memory"),
 }
 RESTORABLE = ("rip", "rflags", "memory", *CELLS)
+
+#: What ``resumed(...)`` takes: single cells, and these groups. Few ways back but IRET can load RF.
+RESUMABLE = (*GENERAL_BUT_RSP, *FLAGS, *SELECTORS, "fs_base", "gs_base", "kernel_gs_base")
+RESUMED_GROUPS = {
+    "registers": GENERAL_BUT_RSP,
+    "flags": tuple(f for f in FLAGS if f != "rf"),
+    "rflags": FLAGS,
+    "all": (*GENERAL_BUT_RSP, *FLAGS, "cs", "ss", "gs_base"),
+}
 
 
 def _parts_of(register: str) -> dict[str, CellRef]:

@@ -13,6 +13,7 @@ from verifier.spec.expression import (
     Handled,
     Progress,
     Restored,
+    Resumed,
     Unary,
     Unreachable,
 )
@@ -69,7 +70,7 @@ def _default_at(expression: Expression) -> At:
 
 
 def _at(value: Value, expression: Expression, names: Names) -> At:
-    if isinstance(expression, (Progress, Unreachable)):
+    if isinstance(expression, (Progress, Resumed, Unreachable)):
         raise value.error("this property speaks of every state: it has no place", "leave 'at' out")
     if not value.is_sequence and value.text("a label") in ("outermost-return", "always"):
         return cast("At", value.text())

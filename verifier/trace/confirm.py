@@ -18,9 +18,11 @@ from verifier.spec.expression import (
     Number,
     RegionRef,
     Restored,
+    Resumed,
     Unary,
     Unreachable,
 )
+from verifier.trace.resumed import context_resumed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +72,9 @@ class View:
         match e:
             case Restored(cells):
                 return all(self._restored(c) for c in cells)
+            case Resumed(cells):
+                before = context_resumed(self._trace)
+                return before is None or all(self._state.cells[c] == before[c] for c in cells)
             case Intact(None):
                 return all(self._held(name) for name in self._tracked())
             case Intact(frame) if frame is not None:
