@@ -20,6 +20,7 @@ exit codes:
   prove     0 all proved   1 some refuted   3 some unknown   4 some vacuous
   refute    0 refuted      1 proved         3 unknown        4 vacuous
   check     0 every verdict is as expected   1 some is not
+  replay    0 agreed, or but for known deviations   1 differs   3 cannot be shown on that machine
   always    2 the command line, a specification or an assembly text is wrong, or the output cannot be written
             70 internal error   130 interrupted
   Of several, the first in this order wins: 70, 2, 1, 3, 4, 0.
@@ -30,6 +31,7 @@ examples:
   verifier prove specs/nested_nmi_2010.yaml          all its properties, for any number of events
   verifier prove SPEC -p frame-intact --bound nmi=2,page_fault=1
   verifier refute SPEC -p frame-intact               show the run that breaks a property
+  verifier replay SPEC -p frame-intact --on qemu     the run on a machine, compared step by step
   verifier lift asm/nested_nmi_2010.s -D __percpu_seg=gs -D __KERNEL_CS=0x10
 """
 _VALUE = re.compile(r"([A-Za-z_.$][A-Za-z0-9_.$]*)=(.*)", re.DOTALL)
@@ -65,6 +67,7 @@ def _main(version: str) -> Parser:
     _add_prove(commands, [shared, searching])
     _add_refute(commands, [shared, searching])
     _add_check(commands, [shared, searching])
+    _add_replay(commands, [shared, searching])
     _add_lift(commands, [shared])
     _command(commands, "schema", "print the JSON Schema of specifications, for editors", [shared])
     return parser
@@ -141,6 +144,22 @@ def _add_check(commands: argparse._SubParsersAction[Parser], parents: list[Parse
     parser.add_argument(
         "-j", "--jobs", type=_positive, default=1, metavar="N", help="judge N specifications at a time"
     )
+
+
+def _add_replay(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    about = "let a machine follow the runs that break properties, and compare it at every step"
+    parser = _command(commands, "replay", about, parents, _CODES)
+    parser.add_argument("what", metavar="SPEC|TRACE.json", help="a specification, or what 'prove --json' has written")
+    parser.add_argument(
+        "-p", "--property", action="append", metavar="NAME", help="only this property (can be repeated)"
+    )
+    parser.add_argument(
+        "--on",
+        action="append",
+        choices=("qemu", "bochs", "interpreter"),
+        help="the machine: qemu if not given (can be repeated)",
+    )
+    parser.add_argument("--spec", metavar="SPEC", help="the specification, if it is not where TRACE.json says")
 
 
 def _add_lift(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:

@@ -104,8 +104,16 @@ def _run(arguments: Namespace) -> int:
     # imported here, so that --help and --version do not wait for z3
     from verifier.cli.check import check
     from verifier.cli.commands import lift, prove, refute, schema
+    from verifier.cli.replay import replay_command
 
-    command = {"prove": prove, "refute": refute, "check": check, "lift": lift, "schema": schema}
+    command = {
+        "prove": prove,
+        "refute": refute,
+        "check": check,
+        "replay": replay_command,
+        "lift": lift,
+        "schema": schema,
+    }
     return command[arguments.command](arguments, Terminal(arguments.color), tool())
 
 

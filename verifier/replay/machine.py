@@ -48,10 +48,13 @@ class Machine(Protocol):
     Addresses are virtual, by the page tables in use, and reach pages of every privilege level.
     """
 
-    #: As users name it: ``qemu``, ``bochs``.
-    name: str
-    #: The way this processor goes where processors may differ (`verifier.trace.run`, ``Start.rules``).
-    rules: Mapping[str, int]
+    @property
+    def name(self) -> str:
+        """As users name it: ``qemu``, ``bochs``."""
+
+    @property
+    def rules(self) -> Mapping[str, int]:
+        """The way this processor goes where processors may differ (`verifier.machine.rules`)."""
 
     def read(self) -> dict[str, int]:
         """All registers: `REGISTERS`, and those of `MORE` that this machine can tell."""

@@ -1,47 +1,107 @@
-"""A run on a machine, from building its image to the report."""
+"""A run on a machine, from building its image to what is to be said of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from verifier.errors import UsageError
 from verifier.lift import lift
 from verifier.replay.bochs import Bochs
-from verifier.replay.course import adapted
+from verifier.replay.course import adapted, course_of, still_broken
 from verifier.replay.follow import Follower, Report
-from verifier.replay.image import Image, build, plan_of
-from verifier.replay.machine import Machine
+from verifier.replay.image import build, plan_of
+from verifier.replay.machine import MachineError, Shutdown, Unsupported
 from verifier.replay.qemu import Qemu
+from verifier.replay.stub import tool
+from verifier.trace.run import Disagreement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from verifier.replay.course import Course
+    from verifier.trace.trace import Trace
 
-
-MACHINES: Mapping[str, Callable[[Image], Machine]] = {"qemu": Qemu, "bochs": Bochs}
+#: What a run can be replayed on besides the interpreter.
+MACHINES: Mapping[str, type[Qemu] | type[Bochs]] = {"qemu": Qemu, "bochs": Bochs}
+INTERPRETER = "interpreter"
+_PROGRAMS = {"qemu": ("qemu-system-x86_64", "qemu-system-x86"), "bochs": ("bochs", "bochs")}
 #: Control registers that have to be what the image made them.
 _FIXED = ("cr0", "cr3", "cr4")
 #: What no driver has to tell: as the image leaves them.
 _AFTER_BOOT = {"cr8": 0, "dr6": 0xFFFF_0FF0}
 
+Kind = Literal["agreed", "deviates", "differs", "not-shown"]
 
-def replay(
-    course: Course, start_machine: Callable[[Image], Machine], rules: Mapping[str, int]
-) -> tuple[Report, Course]:
-    """Let a machine follow a course; the report, and the course as that processor takes it.
 
-    ``rules``: those of the machine. Raises Disagreement if the run is not possible on a processor with them,
-    UsageError if it needs what a replay cannot give, MachineError where the emulator fails.
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of a trace on a machine. ``report`` None: the run cannot be shown there; ``why_not`` says why."""
+
+    trace: Trace
+    machine: str
+    report: Report | None
+    why_not: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """``deviates``: it agrees but for known deviations of the emulator."""
+        if self.report is None:
+            return "not-shown"
+        if self.report.differs:
+            return "differs"
+        return "deviates" if self.report.met else "agreed"
+
+
+def expect_tools(machine: str) -> None:
+    """Raises MissingTool for what is not installed and a replay on that machine needs."""
+    if machine in _PROGRAMS:
+        for name, package in (("as", "binutils"), ("ld", "binutils"), _PROGRAMS[machine]):
+            tool(name, package)
+
+
+def replay(trace: Trace, machine: str) -> Replayed:
+    """Let a machine (a key of `MACHINES`, or the interpreter) follow a trace.
+
+    Raises UsageError for a trace that is not what the interpreter makes of it, and MissingTool.
     """
+    try:
+        course = course_of(trace)
+    except Disagreement as problem:
+        message = f"{trace.property.name}: this is no run of {trace.model.path}: {problem}"
+        hint = "the trace was edited, or the specification or its program has changed since it was written"
+        raise UsageError(message, None, hint) from None
+    if not still_broken(trace, course):
+        raise UsageError(f"{trace.property.name}: the run does not break the property")
+    if machine == INTERPRETER:
+        return Replayed(trace, machine, Report(INTERPRETER, len(course.legs)))
+    try:
+        report, shown = on_machine(course, machine)
+    except Disagreement as problem:
+        return Replayed(trace, machine, None, f"its processor goes another way where processors may differ: {problem}")
+    except (Unsupported, MachineError) as problem:
+        return Replayed(trace, machine, None, str(problem))
+    except Shutdown:
+        return Replayed(trace, machine, None, "its processor shut down where nothing was to happen")
+    if not still_broken(trace, shown):
+        return Replayed(trace, machine, None, "on its processor the same events do not break the property")
+    return Replayed(trace, machine, report)
+
+
+def on_machine(course: Course, name: str) -> tuple[Report, Course]:
+    """The report of a machine, and the course as its processor takes it.
+
+    Raises Disagreement if the run is not possible on a processor with the machine's rules, Unsupported or UsageError
+    if it needs what a replay cannot give, MachineError where the emulator fails.
+    """
+    kind = MACHINES[name]
     _expect_replayable(course)
-    course = adapted(course, rules, _loadable(course))
+    course = adapted(course, kind.rules, _loadable(course))
     touched = [place for leg in course.legs for place in leg.outcome.chosen]
     image = build(plan_of(course.machine, course.start, touched))
-    with start_machine(image) as machine:
+    with kind(image) as machine:
         now = machine.read()
-        course = adapted(course, rules, _AFTER_BOOT | {n: now[n] for n in (*_FIXED, "cr8", "dr6") if n in now})
+        course = adapted(course, kind.rules, _AFTER_BOOT | {n: now[n] for n in (*_FIXED, *_AFTER_BOOT) if n in now})
         return Follower(machine, image, course).follow(), course
 
 
