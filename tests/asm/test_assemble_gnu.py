@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import gnu_reference as gnu
 import pytest
 
 from verifier.asm import Program, assemble_text
+from verifier.asm.directives import DIRECTIVES
 from verifier.errors import AsmError
 
 TEXTS = sorted((Path(__file__).parent / "accepted").glob("*.s"))
@@ -16,8 +18,11 @@ TEXTS = sorted((Path(__file__).parent / "accepted").glob("*.s"))
 
 def check(text: str, folder: Path, externals: dict[str, int] | None = None) -> None:
     program = assemble_text(text, externals=externals or {})
-    contents, symbols = gnu.link(text, program, folder, externals)
-    assert {s.name: s.data.hex() for s in program.sections} == {n: d.hex() for n, d in contents.items()}
+    linked = gnu.link(text, program, folder, externals)
+    symbols = linked.symbols
+    assert {s.name: s.data.hex() for s in program.sections} == {
+        s.name: linked.contents[s.name].hex() for s in program.sections
+    }
     mine = {name: s.value for name, s in program.symbols.items() if not name.startswith(".L")}
     assert {n: hex(mine.get(n, -1)) for n in symbols} == {n: hex(v) for n, v in symbols.items()}
     assert all(program.instructions[a].encoding == _at(program, a) for a in program.instructions)
@@ -53,7 +58,36 @@ REJECTED = (
     "mov %gs:%rax,%rbx", "mov %rax:8,%rbx", "mov a(%rip,%rax),%eax", ".rept -1\n.endr",
     "jmp*a\na:", "lock; inc(%rax)", ".if 1\n.endif x", ".if 1\n.else x\n.endif", ".ifdef x~\n.endif",
     "mov~ %rax,%rbx",
+    "mov %rax,%rbx // c", ".long 1 /* a\n*/ + 2", ".1byte 1", ".ln 1", "mov $1==1,%eax", "mov $(2<=3),%eax",
+    ".if 0\n.endifx\n.endif", ".if 0\n.elsewhere\n.endif", ".if 0\n.ifdef\n.endif\n.endif",
+    ".if 0\n.ifc a\n.endif\n.endif", ".rept 2\n1: .rept 2\n.endr\n.endr",
+    ".macro m a,,b\n.endm", ".macro m a,\n.endm", ".data: ret", ".set .text,5", 'c: .section c,"a"', ".code64 x",
+    ".line 1 2", ".file", ".loc 1 2", ".ident x", ".print x", ".att_syntax foo", ".list x", ".previous x",
+    ".cfi_startproc", ".cfi_endproc", ".cfi_restore %rax", ".cfi_startproc\n.cfi_startproc",
+    ".cfi_startproc\n.cfi_def_cfa %rsp\n.cfi_endproc", ".cfi_startproc\n.cfi_def_cfa_offset k\n.cfi_endproc\nk=1",
+    ".cfi_startproc\n.cfi_undefined %foo\n.cfi_endproc", ".cfi_startproc\n.cfi_restore_state\n.cfi_endproc",
+    ".cfi_startproc\n.cfi_personality 0\n.cfi_endproc", ".cfi_sections foo",
+    ".lcomm c,4,4", '.section .x,"ax",@progbits,4', '.section .x,"a",progbits',
 )  # fmt: skip
+
+
+#: What only ld refuses.
+UNLINKED = (".hidden nobody", ".protected nobody", ".internal nobody")
+
+
+@pytest.mark.parametrize("text", UNLINKED)
+def test_rejected_as_ld_does(text: str, tmp_path: Path) -> None:
+    with pytest.raises(gnu.Refused):
+        gnu.link(f"nop\n{text}\n", None, tmp_path)
+    with pytest.raises(AsmError, match="'nobody' is not defined"):
+        assemble_text(f"nop\n{text}\n")
+
+
+def test_every_directive_is_one_of_gnu_as(tmp_path: Path) -> None:
+    names = sorted(DIRECTIVES.keys() - {".end", ".abort"})
+    with pytest.raises(gnu.Refused) as refused:
+        gnu.link("".join(f"{name} 1\n" for name in names), None, tmp_path)
+    assert re.findall("unknown pseudo-op.*", str(refused.value)) == []
 
 
 @pytest.mark.parametrize("text", REJECTED)

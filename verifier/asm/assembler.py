@@ -11,9 +11,10 @@ from verifier.asm.budget import FILE_BYTES, Budget
 from verifier.asm.cpp_macros import CppMacros
 from verifier.asm.data import move_to
 from verifier.asm.directives import DIRECTIVES, assign
-from verifier.asm.encode import mnemonics
+from verifier.asm.encode import mnemonics, unknown
 from verifier.asm.expand import Input
 from verifier.asm.files import Reader, SourceFile, check_text
+from verifier.asm.ignored import check_closed
 from verifier.asm.instructions import PREFIXES, Pending, hole, instruct
 from verifier.asm.link import Linker
 from verifier.asm.program import TEXT_BASE, Program
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from verifier.asm.scrub import Statement
 
 _LABEL = re.compile(r"(?:(\d+)|([A-Za-z_.$][\w.$]*))\s*:(?!:)\s*", re.ASCII)
-_ASSIGNMENT = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!=)\s*", re.ASCII)
+_ASSIGNMENT = re.compile(r"([A-Za-z_.$][\w.$]*)\s*=(?!\s*=)\s*", re.ASCII)
+_EQUIVALENCE = re.compile(r"[A-Za-z_.$][\w.$]*\s*=\s*=", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _MNEMONICS = mnemonics()
@@ -92,6 +94,7 @@ class _Run:
         for statement in stream:
             self._statement(statement, stream)
         self._no_pending()
+        check_closed(self.assembly)
         self.assembly.symbols.end_file()
 
     def _statement(self, statement: Statement, stream: Input) -> None:
@@ -115,6 +118,8 @@ class _Run:
         elif name.startswith("."):
             self._no_pending()
             self._directive(name, statement, line, arguments, stream)
+        elif match := _EQUIVALENCE.match(line.text):
+            raise line.error("'==' is not supported here", "write '='", 0, match.end())
         else:
             self._instruction(name, statement, line, stream)
 
@@ -144,8 +149,8 @@ class _Run:
 
     def _instruction(self, name: str, statement: Statement, line: Line, stream: Input) -> None:
         if name and name not in _MNEMONICS and name not in PREFIXES:
-            hint = nearest(name, {*_MNEMONICS, *stream.words()})
-            raise line.error(f"unknown mnemonic '{name}'", hint, 0, len(name))
+            error = unknown(name, {*_MNEMONICS, *stream.words()})
+            raise line.error(error.message, error.hint, 0, len(name))
         self._pending = instruct(self.assembly, statement, line, self._pending)
 
     def _no_pending(self) -> None:

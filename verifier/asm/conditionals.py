@@ -26,6 +26,7 @@ _COMPARED: dict[str, Callable[[int], bool]] = {
     "ifle": lambda v: v <= 0,
     "iflt": lambda v: v < 0,
 }
+#: Their arguments have to be right even where text is skipped.
 _OTHERS = ("ifdef", "ifndef", "ifnotdef", "ifc", "ifnc", "ifeqs", "ifnes", "ifb", "ifnb")
 _OPENERS = frozenset((*_COMPARED, *_OTHERS))
 NAMES = frozenset((*(f".{n}" for n in _OPENERS), ".elseif", ".else", ".endif"))
@@ -73,7 +74,7 @@ class Conditionals:
             if len(self._open) >= DEPTH:
                 raise line.error(f"conditionals are nested more than {DEPTH} deep")
             outer = self.live
-            live = outer and self._holds(word, line, arguments)
+            live = (outer or word in _OTHERS) and self._holds(word, line, arguments) and outer
             self._open.append(_Branch(line, outer, live, live))
             return
         if len(self._open) <= floor:

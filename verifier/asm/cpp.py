@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _DIRECTIVE = re.compile(r"\s*#\s*([A-Za-z_]\w*)?", re.ASCII)
 _DEFINED = re.compile(r"\bdefined\b(?:\s*\(\s*([A-Za-z_]\w*)\s*\)|\s*([A-Za-z_]\w*))?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_FILE = re.compile(r'"[^"]+"')
 _COMMENT_HINT = (
     "in a .S file a line that begins with '#' and such a word is a directive, "
     "even where a comment was meant; .s files are not preprocessed"
@@ -161,7 +162,7 @@ class Preprocessor:
         if wanted.startswith("<"):
             hint = "system headers are not read; give what is needed as 'defines' in the specification"
             raise AsmError(f"#include {wanted} is not supported", span, hint)
-        if len(wanted) < 3 or wanted[0] != '"' or wanted[-1] != '"':
+        if not _FILE.fullmatch(wanted):
             raise AsmError('#include needs "FILE"', span, _COMMENT_HINT)
         if len(self._including) >= DEPTH:
             raise AsmError(f"includes are nested more than {DEPTH} deep", span)

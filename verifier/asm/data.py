@@ -148,7 +148,7 @@ def _between(arguments: Line, least: int, most: int) -> list[Line]:
 
 
 DATA: dict[str, Handler] = {
-    **dict.fromkeys((".byte", ".1byte", ".dc.b"), partial(_integers, 1)),
+    **dict.fromkeys((".byte", ".dc.b"), partial(_integers, 1)),
     **dict.fromkeys((".word", ".value", ".short", ".hword", ".2byte", ".dc.w"), partial(_integers, 2)),
     **dict.fromkeys((".long", ".int", ".4byte", ".dc.l"), partial(_integers, 4)),
     **dict.fromkeys((".quad", ".8byte", ".dc.a"), partial(_integers, 8)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from verifier.asm.data import DATA, decode_string, number
 from verifier.asm.expression import Const, parse
+from verifier.asm.ignored import IGNORED
 from verifier.asm.operands import split
 from verifier.asm.program import Diagnostic
 from verifier.asm.sections import Fill, Pad
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from verifier.asm.scrub import Statement
     from verifier.asm.state import Assembly
 
+_IN_ORDER = "write the text in the order it is to be laid out"
 _NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _SECTION_NAME = re.compile(r'"([^"\\]+)"|([^\s,"]+)')
 _SECTION_TYPES = ("progbits", "nobits", "note", "init_array", "fini_array", "preinit_array", "unwind")
+#: Entries of one size, members of a group, sections linked to another: the flags that need more to be told.
+_FLAGS_WITH_MORE = frozenset("MGo")
 _TYPE = re.compile(r'([\w.$]+)\s*,?\s*(?:[@%#]|STT_|)"?(\w+)"?', re.ASCII)
 _TYPES = {
     "function": "func", "func": "func", "object": "object", "notype": "notype", "tls_object": "tls",
@@ -30,9 +34,7 @@ _TYPES = {
 
 def _switch(name: str, assembly: Assembly, statement: Statement, arguments: Line) -> None:
     if arguments.text not in ("", "0"):
-        raise arguments.error(
-            "subsections are not supported", "write the text in the order it is to be laid out"
-        )
+        raise arguments.error("subsections are not supported", _IN_ORDER)
     assembly.enter(name, None, None, statement.span)
 
 
@@ -47,9 +49,11 @@ def _section(assembly: Assembly, statement: Statement, arguments: Line) -> None:
             raise parts[1].error('the flags of a section are a string, as "ax"')
         flags = decode_string(parts[1]).decode("utf-8", "replace")
     if len(parts) > 2:
-        kind = parts[2].text.lstrip("@%")
-        if kind not in _SECTION_TYPES:
-            raise parts[2].error(f"unknown section type '{kind[:40]}'", "@progbits or @nobits")
+        kind = parts[2].text[1:]
+        if parts[2].text[:1] not in ("@", "%") or kind not in _SECTION_TYPES:
+            raise parts[2].error(f"section type '{parts[2].text[:40]}' is not supported", "@progbits or @nobits")
+    if len(parts) > 3 and not set(flags or "") & _FLAGS_WITH_MORE:
+        raise parts[3].error("nothing can follow the type of a section with these flags")
     assembly.enter(match.group(1) or match.group(2), flags, kind, statement.span)
 
 
@@ -60,14 +64,21 @@ def _push(assembly: Assembly, statement: Statement, arguments: Line) -> None:
     _section(assembly, statement, arguments)
 
 
-def _pop(assembly: Assembly, statement: Statement, _arguments: Line) -> None:
+def _pop(assembly: Assembly, statement: Statement, arguments: Line) -> None:
+    _alone(statement, arguments)
     if not assembly.stack:
         raise statement.line.error(".popsection without .pushsection")
     assembly.current, assembly.previous = assembly.stack.pop()
 
 
-def _previous(assembly: Assembly, _statement: Statement, _arguments: Line) -> None:
+def _previous(assembly: Assembly, statement: Statement, arguments: Line) -> None:
+    _alone(statement, arguments)
     assembly.current, assembly.previous = assembly.previous, assembly.current
+
+
+def _alone(statement: Statement, arguments: Line) -> None:
+    if arguments.text:
+        raise arguments.error(f"text after {statement.line.text.split()[0]}")
 
 
 def _binding(binding: str, assembly: Assembly, statement: Statement, arguments: Line) -> None:
@@ -75,7 +86,13 @@ def _binding(binding: str, assembly: Assembly, statement: Statement, arguments: 
         assembly.symbols.entry(name).binding = binding
 
 
-def _visibility(_assembly: Assembly, statement: Statement, arguments: Line) -> None:
+def _visibility(assembly: Assembly, statement: Statement, arguments: Line) -> None:
+    """A symbol that other objects shall not see has to be in this one."""
+    for name in _symbols(statement, arguments):
+        assembly.symbols.use(name, statement.span)
+
+
+def _extern(_assembly: Assembly, statement: Statement, arguments: Line) -> None:
     _symbols(statement, arguments)
 
 
@@ -120,11 +137,11 @@ def assign(assembly: Assembly, name: Line, expression: Line, once: bool = False)
     assembly.symbols.set(_symbol(name), node if value is None else Const(value), name.span(), once)
 
 
-def _common(assembly: Assembly, statement: Statement, arguments: Line) -> None:
+def _common(most: int, assembly: Assembly, statement: Statement, arguments: Line) -> None:
     """``.comm NAME, SIZE[, ALIGNMENT]``: zeros in ``.bss``."""
     parts = list(split(arguments))
-    if len(parts) not in (2, 3):
-        raise statement.line.error("a symbol, a size and perhaps an alignment are needed")
+    if not 2 <= len(parts) <= most:
+        raise statement.line.error(f"a symbol and a size are needed{', perhaps an alignment' if most > 2 else ''}")
     size = number(assembly, parts[1], 0, 1 << 24)
     natural = min(1 << max(size.bit_length() - 1, 0), 32)
     alignment = number(assembly, parts[2], 1, 4096) if len(parts) == 3 else natural
@@ -147,27 +164,26 @@ def _warning(assembly: Assembly, statement: Statement, arguments: Line) -> None:
     assembly.diagnostics.append(Diagnostic(text, statement.span))
 
 
-def _nothing(_assembly: Assembly, _statement: Statement, _arguments: Line) -> None:
-    """For what changes neither bytes nor addresses: debug information, unwinding, listings."""
+def _refuse(name: str, reason: str, _assembly: Assembly, statement: Statement, _arguments: Line) -> None:
+    raise statement.line.error(f"{name} is not supported", reason)
 
 
-def _refuse(reason: str, _assembly: Assembly, statement: Statement, _arguments: Line) -> None:
-    raise statement.line.error(f"{statement.line.text.split()[0]} is not supported", reason)
-
-
-_WITHOUT_EFFECT = (
-    ".file", ".loc", ".ident", ".code64", ".att_syntax", ".att_mnemonic", ".line", ".ln", ".list", ".nolist",
-    ".title", ".sbttl", ".psize", ".eject", ".lflags", ".version", ".arch", ".addrsig", ".addrsig_sym",
-    ".print",
-    *(f".cfi_{name}" for name in (
-        "startproc", "endproc", "sections", "personality", "lsda", "def_cfa", "def_cfa_register",
-        "def_cfa_offset", "adjust_cfa_offset", "offset", "rel_offset", "register", "restore", "undefined",
-        "same_value", "remember_state", "restore_state", "return_column", "signal_frame", "window_save",
-        "escape",        "val_encoded_addr", "label", "val_offset",
-    )),
-)  # fmt: skip
+#: What GNU as knows besides; its other pseudo operations are unknown to both.
+_ELSEWHERE = """
+    .abort .attach_to_group .balignl .balignw .bfloat16 .bundle_align_mode .bundle_lock .bundle_unlock .dc .dc.d
+    .dc.s .dc.x .dcb .dcb.b .dcb.d .dcb.l .dcb.s .dcb.w .dcb.x .debug .ds .ds.b .ds.d .ds.l .ds.p .ds.s .ds.w .ds.x
+    .double .elsec .end .endc .endfunc .ffloat .dfloat .float .format .func .gnu_attribute
+    .hfloat .irep .irepc .largecomm .lcommon .linkonce .llen .lsym .mexit .mri .noaltmacro .noformat
+    .nop .nops .nopage .octa .offset .optim .noopt .p2alignl .p2alignw .page .plen .rep .sect .single .sleb128 .slong
+    .spc .stabd .stabn .stabs .stabx .string16 .string32 .string64 .string8 .struct .tbyte .tfloat .ttl .uleb128
+    .vtable_entry .vtable_inherit .weakref .xcom .xdef .xref .xstabs .cfi_fde_data .cfi_inline_lsda
+    .cfi_personality_id .cfi_negate_ra_state
+"""
 
 _REFUSED = {
+    **dict.fromkeys(_ELSEWHERE.split(), "write it with the directives of docs/assembler.md"),
+    ".arch": "what it allows and forbids is not checked here",
+    ".cfi_label": "write the label itself",
     ".code32": "only 64-bit code is read",
     ".code16": "only 64-bit code is read",
     ".code16gcc": "only 64-bit code is read",
@@ -175,7 +191,7 @@ _REFUSED = {
     ".intel_mnemonic": "write AT&T syntax",
     ".altmacro": "the alternate macro syntax is not read",
     ".incbin": "binary files are not read",
-    ".subsection": "write the text in the order it is to be laid out",
+    ".subsection": _IN_ORDER,
     ".reloc": "relocations are resolved here",
     ".symver": "symbol versions mean nothing here",
     ".eqv": "use .set",
@@ -191,14 +207,16 @@ DIRECTIVES: dict[str, Handler] = {
     **dict.fromkeys((".globl", ".global"), partial(_binding, "global")),
     ".local": partial(_binding, "local"),
     ".weak": partial(_binding, "weak"),
-    **dict.fromkeys((".hidden", ".internal", ".protected", ".extern"), _visibility),
+    **dict.fromkeys((".hidden", ".internal", ".protected"), _visibility),
+    ".extern": _extern,
     ".type": _type,
     ".size": _size,
     **dict.fromkeys((".set", ".equ"), partial(_set, False)),
     ".equiv": partial(_set, True),
-    **dict.fromkeys((".comm", ".lcomm"), _common),
+    ".comm": partial(_common, 3),
+    ".lcomm": partial(_common, 2),
     **dict.fromkeys((".error", ".err", ".fail"), _error),
     ".warning": _warning,
-    **dict.fromkeys(_WITHOUT_EFFECT, _nothing),
-    **{name: partial(_refuse, reason) for name, reason in _REFUSED.items()},
+    **IGNORED,
+    **{name: partial(_refuse, name, reason) for name, reason in _REFUSED.items()},
 }

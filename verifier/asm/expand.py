@@ -11,9 +11,10 @@ from verifier.asm.budget import DEPTH
 from verifier.asm.conditionals import NAMES as CONDITIONALS
 from verifier.asm.conditionals import Conditionals
 from verifier.asm.cpp import Preprocessor, predefine
+from verifier.asm.directives import DIRECTIVES
 from verifier.asm.expression import parse
 from verifier.asm.lines import physical
-from verifier.asm.scrub import AS_COMMENTS, statements, with_numbers, without_comments
+from verifier.asm.scrub import AS_COMMENTS, Statement, statements, with_numbers, without_comments
 from verifier.errors import AsmError, nearest
 
 if TYPE_CHECKING:
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from verifier.asm.cpp_macros import CppMacros
     from verifier.asm.files import Reader, SourceFile
     from verifier.asm.lines import Line
-    from verifier.asm.scrub import Statement
     from verifier.asm.state import Assembly
 
 _LABELS = re.compile(r"(?:[\w.$\\@()]+\s*:\s*)*", re.ASCII)
+#: Those before which GNU as sees the directives that open and close macros and repeats.
+_NAMED_LABELS = re.compile(r"(?:[A-Za-z_.$][\w.$]*\s*:\s*)*", re.ASCII)
+#: What is looked at where text is skipped, whatever follows in the same word.
+_CONDITIONAL = (".if", ".else", ".endif", ".endc")
 _PARAMETER = re.compile(r"([\w.$]+)\s*,?\s*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 
@@ -48,9 +52,9 @@ def word_end(text: str) -> int:
     return match.end() if match else 0
 
 
-def word_of(text: str) -> str:
+def word_of(text: str, labels: re.Pattern[str] = _LABELS) -> str:
     """The first word after any labels, in lower case."""
-    start = _LABELS.match(text)
+    start = labels.match(text)
     match = _WORD.match(text, start.end() if start else 0)
     return match.group().lower() if match else ""
 
@@ -93,7 +97,7 @@ class Input:
             if statement is None:
                 self.conditionals.check_closed(frame.conditionals)
                 self._frames.pop()
-            elif self.conditionals.live or word_of(statement.line.text) in CONDITIONALS:
+            elif self.conditionals.live or statement.line.text.lower().startswith(_CONDITIONAL):
                 yield statement
 
     def is_control(self, word: str) -> bool:
@@ -148,10 +152,10 @@ class Input:
         body: list[Statement] = []
         nesting = 0
         for inner in self._frames[-1].source:
-            word = word_of(inner.line.text)
+            word = word_of(inner.line.text, _NAMED_LABELS)
             if word == closer:
                 if not nesting:
-                    return tuple(body)
+                    return (*body, *_labels_of(inner))
                 nesting -= 1
             nesting += word in openers
             body.append(inner)
@@ -165,7 +169,7 @@ class Input:
         if name in self._macros:
             first = self._macros[name].defined.where
             raise arguments.error(f"macro '{name}' is already defined", f"the first definition is at {first}")
-        if name in self._controls or name in CONDITIONALS:
+        if name in self._controls or name in CONDITIONALS or name in DIRECTIVES:
             raise arguments.error(f"'{name}' is a directive and cannot be a macro")
         self._macros[name] = macros.Macro(name, parameters, body, statement.span)
 
@@ -239,6 +243,14 @@ class Input:
         self._frames.append(
             _Frame(self._statements(self._plain(source)), self.conditionals.depth, False, source.path)
         )
+
+
+def _labels_of(statement: Statement) -> Iterator[Statement]:
+    """The labels before a closing directive: they belong to the body."""
+    match = _NAMED_LABELS.match(statement.line.text)
+    if match and match.end():
+        labels = statement.line[: match.end()].strip()
+        yield Statement(labels, labels.text)
 
 
 def _values(statement: Statement, arguments: Line) -> tuple[str, list[str]]:

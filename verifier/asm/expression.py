@@ -77,14 +77,16 @@ _MAX_SIZE = 500
 _FOLDED_SIZE = 16
 _TOKEN = re.compile(
     r"\s*(?:(?P<label>\d+[bf](?![\w.$]))|(?P<number>\d[\w]*)|(?P<name>[A-Za-z_.][\w.$]*)(?P<at>@\w+)?"
-    r"|(?P<op><<|>>|<>|<=|>=|==|!=|&&|\|\||[-+*/%<>&|^~!()]))",
+    r"|(?P<op>[-+*/%<>&|^~!()]))",
     re.ASCII,
 )
+#: Between operands. GNU as has removed blanks by then; ``!!`` is another spelling of ``^``.
+_OPERATOR = re.compile(r"\s*(?P<op><\s*[<>=]|>\s*[>=]|=\s*=|!\s*[=!]|&\s*&|\|\s*\||[-+*/%<>&|^!])")
 _BASES = ((re.compile(r"0[xX]([0-9a-fA-F]+)"), 16), (re.compile(r"0[bB]([01]+)"), 2),
           (re.compile(r"0([0-7]*)"), 8), (re.compile(r"([1-9]\d*)"), 10))  # fmt: skip
 _PRECEDENCE = {
     **dict.fromkeys(("*", "/", "%", "<<", ">>"), 5),
-    **dict.fromkeys(("|", "&", "^", "!"), 4),
+    **dict.fromkeys(("|", "&", "^", "!!", "!"), 4),
     **dict.fromkeys(("+", "-"), 3),
     **dict.fromkeys(("==", "<>", "!=", "<", ">", ">=", "<="), 2),
     "&&": 1,
@@ -123,7 +125,9 @@ class _Parser:
 
     def binary(self, lowest: int) -> Node:
         left = self.primary()
-        while (match := self.peek()) and (level := _PRECEDENCE.get(match.group("op") or "", -1)) >= lowest:
+        while (match := _OPERATOR.match(self.line.text, self.at)) and (
+            level := _PRECEDENCE[_joined(match.group("op"))]
+        ) >= lowest:
             self.at = match.end()
             right = self.binary(level + 1)
             left = self.operation(match, left, right)
@@ -171,7 +175,7 @@ class _Parser:
         return self.scope.here() if name == "." else self.scope.symbol(name, span)
 
     def operation(self, match: re.Match[str], left: Node, right: Node | None) -> Node:
-        operator, span = match.group("op"), self.span(match)
+        operator, span = _joined(match.group("op")), self.span(match)
         parts = (left,) if right is None else (left, right)
         depth = 1 + max((n.depth for n in parts if isinstance(n, Operation)), default=0)
         size = 1 + sum(n.size if isinstance(n, Operation) else 1 for n in parts)
@@ -200,6 +204,10 @@ def number(text: str, span: Span) -> int:
     raise AsmError(f"'{text[:40]}' is not a number", span)
 
 
+def _joined(operator: str) -> str:
+    return "".join(operator.split())
+
+
 def _digits(text: str, span: Span) -> int:
     if len(text) > 10:
         raise AsmError("the number of a numeric label is too large", span)
@@ -209,6 +217,8 @@ def _digits(text: str, span: Span) -> int:
 def _hint(text: str) -> str | None:
     if text.startswith("$"):
         return "'$' marks a whole operand as an immediate; it does not stand within an expression"
+    if text.startswith('"') or not text[:1].isascii():
+        return "names in quotes, and letters beyond ASCII in names, are not supported"
     if text.startswith("%"):
         return "a register cannot be part of an expression"
     return None
@@ -323,6 +333,7 @@ _BINARY: dict[str, Callable[[int, int], int]] = {
     "|": lambda a, b: a | b,
     "&": lambda a, b: a & b,
     "^": lambda a, b: a ^ b,
+    "!!": lambda a, b: a ^ b,
     "!": lambda a, b: a | ~b,
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,

@@ -49,7 +49,8 @@ def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pend
         return Pending(prefixes, pending.statement if pending else statement)
     word = _WORD.match(rest.text)
     if word is None or rest.text[word.end() : word.end() + 1].strip():
-        raise rest.error(f"'{rest.text[:40]}' is neither an instruction nor a directive")
+        hint = None if rest.text.isascii() else "letters beyond ASCII are not supported in names"
+        raise rest.error(f"'{rest.text[:40]}' is neither an instruction nor a directive", hint)
     if not assembly.current.executable:
         hint = 'write .section NAME,"ax" for a section with code'
         raise rest.error(f"an instruction in section {assembly.current.name}, which is not executable", hint)

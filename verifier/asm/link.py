@@ -72,7 +72,10 @@ class Linker:
     # --- values ---
 
     def _check_defined(self) -> None:
+        sections = {".text", ".data", ".bss", *self._assembly.sections}
         for entry in self._assembly.symbols.entries():
+            if entry.defined and entry.name in sections:
+                raise AsmError(f"'{entry.name}' is the name of a section", entry.defined)
             if entry.used and entry.definition is None and entry.name not in self._externals:
                 raise self._undefined(entry, entry.used)
 

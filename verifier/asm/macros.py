@@ -47,6 +47,8 @@ def read_header(line: Line) -> tuple[str, tuple[Parameter, ...]]:
     if match is None:
         raise line.error("a macro needs a name")
     rest = line[match.end() :].strip()
+    if rest.text.startswith(","):
+        rest = rest[1:].strip()
     parameters: list[Parameter] = []
     at = 0
     while at < len(rest):
@@ -54,13 +56,16 @@ def read_header(line: Line) -> tuple[str, tuple[Parameter, ...]]:
         if any(p.name == parameter.name for p in parameters):
             raise rest.error(f"parameter '{parameter.name}' is named twice")
         parameters.append(parameter)
-        while at < len(rest) and rest.text[at] in " \t,":
-            at += 1
+        after = _past_separator(rest.text, at)
+        if after == len(rest) and rest.text[at:].strip():
+            raise rest.error("a parameter is missing after the last comma", None, at)
+        at = after
     if any(p.vararg for p in parameters[:-1]):
         raise rest.error("only the last parameter can take what is left over (:vararg)")
     return match.group().lower(), tuple(parameters)
 
 
+_SEPARATOR = re.compile(r"[ \t]*,?[ \t]*")
 _QUALIFIER = re.compile(r"\s*:\s*(\w+)", re.ASCII)
 _DEFAULT = re.compile(r"\s*=\s*")
 
@@ -170,9 +175,9 @@ def bind(macro: Macro, call: Line) -> dict[str, str]:
 
 
 def _past_separator(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t"):
-        at += 1
-    return at + 1 if text[at : at + 1] == "," else at
+    """After a comma with its blanks, or the blanks alone."""
+    match = _SEPARATOR.match(text, at)
+    return match.end() if match else at
 
 
 def _with_defaults(macro: Macro, given: Mapping[str, str], call: Line) -> dict[str, str]:

@@ -55,6 +55,9 @@ def split(line: Line, separator: str = ",") -> Iterator[Line]:
 
 def read_operands(line: Line, mnemonic: str, scope: Scope) -> tuple[tuple[Written, ...], bool]:
     """The operands of an instruction, and whether one is marked ``*``."""
+    if (at := line.text.find("=")) >= 0:
+        hint = "GNU as takes no '=' there, not even in a comparison: give the value a name with .set"
+        raise line.error("'=' in an operand of an instruction", hint, at, at + 1)
     parts = list(split(line))
     if len(parts) > _MOST_OPERANDS:
         raise line.error("too many operands")
@@ -80,7 +83,7 @@ def _operand(part: Line, mnemonic: str, star: bool, scope: Scope) -> Written:
         return Written(RawImm(scope.constant(node)), node, part)
     if match := _REGISTER.fullmatch(text):
         return Written(RawReg(_name(match)), None, part)
-    if _BRANCH.fullmatch(mnemonic) and not star and not text.endswith(")"):
+    if _BRANCH.fullmatch(mnemonic) and not star and not text.startswith("%") and not text.endswith(")"):
         return Written(RawTarget(), parse(part, scope), part)
     memory = _memory(part, scope)
     if _BRANCH.fullmatch(mnemonic) and not star:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from verifier.asm.lines import Line, joined, rewritten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from verifier.source import Span
 
 _STRING = r'"(?:\\.|[^"\\])*"?'
 #: What the C preprocessor looks at: ``#`` within a line means nothing to it, a lone ``'`` takes the rest.
 CPP_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^'\\])*'?|//|/\*")
-#: What GNU as looks at, character constants apart.
-AS_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^\\])|\#|//|/\*")
+#: What GNU as looks at: ``#`` anywhere, ``/`` where a statement begins; ``//`` elsewhere is two divisions.
+AS_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^\\])|\#|/\*|(?:^|[;:])\s*/(?!\*)")
 
 _CHARACTER = re.compile(_STRING + r"|'(?:\\(?P<escape>.)|(?P<plain>[^\\]))'?|(?P<alone>')")
 _ESCAPES = {"b": 8, "t": 9, "n": 10, "f": 12, "r": 13}
@@ -37,25 +37,35 @@ class Statement:
 
 
 def without_comments(lines: Iterable[Line], comments: re.Pattern[str]) -> Iterator[Line]:
-    """The lines with comments removed; a block comment that spans lines joins them into one."""
+    """The lines with comments removed; a block comment ends a line where it spans lines, except in C."""
     source = iter(lines)
     for first in source:
-        line, parts, at = first, [], 0
+        line, at = first, 0
+        parts: list[Line] = []
         while match := comments.search(line.text, at):
-            if match.group() in ("#", "//"):
-                line = line[: match.start()]
+            mark = match.group().lstrip(";: \t")
+            if mark in ("#", "//") or (mark == "/" and _begins(parts, match)):
+                line = line[: match.end() - len(mark)]
                 break
-            if match.group() != "/*":
+            if mark != "/*":
                 at = match.end()
                 continue
             parts += [line[: match.start()], Line(" ", line.offsets[match.start() :][:2], line.source)]
-            line = _after_comment(line, match.start(), source)
+            line, spans = _after_comment(line, match.start(), source)
+            if spans and comments is AS_COMMENTS:
+                yield joined(parts)
+                parts = []
             at = 0
         yield joined([*parts, line]) if parts else line
 
 
-def _after_comment(line: Line, start: int, following: Iterator[Line]) -> Line:
-    """What stands after the ``*/`` that ends the comment at ``start``, on this line or a later one."""
+def _begins(before: Sequence[Line], match: re.Match[str]) -> bool:
+    """Whether the match stands where a statement begins, although block comments may stand ``before`` it."""
+    return match.start() > 0 or not any(part.text.strip() for part in before)
+
+
+def _after_comment(line: Line, start: int, following: Iterator[Line]) -> tuple[Line, bool]:
+    """What stands after the ``*/`` that ends the comment at ``start``; whether that is a later line."""
     opening, at = line, start + 2
     while (end := line.text.find("*/", at)) < 0:
         at = 0
@@ -63,7 +73,7 @@ def _after_comment(line: Line, start: int, following: Iterator[Line]) -> Line:
         if after is None:
             raise opening.error("this comment never ends", "close it with */", start, start + 2)
         line = after
-    return line[end + 2 :]
+    return line[end + 2 :], line is not opening
 
 
 def with_numbers(line: Line) -> Line:

@@ -34,6 +34,9 @@ class Assembly:
         self.current = self._text()
         self.previous = self.current
         self.stack: list[tuple[SectionBuilder, SectionBuilder]] = []
+        self.unwinding: Span | None = None
+        self.unwinding_saved = 0
+        self.debug_files: set[str] = set()
 
     def _text(self) -> SectionBuilder:
         return self.sections.get(".text") or new_section(".text", None, None, None)
