@@ -1,1 +1,0 @@
-(set-option :rlimit 400000000)(set-option :produce-unsat-assumptions true)(set-logic QF_BV)(push 1)(declare-const x (_ BitVec 24))(declare-const y (_ BitVec 24))(assert (= (bvmul (concat #x000000 x) (concat #x000000 y)) #x5A41363C1A21))(assert (bvult #x000001 x))(assert (bvult x y))(check-sat)(get-info :reason-unknown)
