@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from verifier.spec.model import Model, Property, Verdict
+    from verifier.terms import Question
     from verifier.trace.trace import Trace
 
     Progress = Callable[[int, int], None]
@@ -108,15 +109,18 @@ class Specification:
         *,
         states: int | None = None,
         progress: Progress | None = None,
+        listener: Callable[[Question], None] | None = None,
     ) -> Iterator[Outcome]:
         """Outcomes as they come: properties without a schedule first, from one search, then the others.
 
         ``states``: how many states a search may explore; ``progress`` is told of explored and waiting states.
+        ``listener`` is told of everything that the solver is asked.
         """
         wanted = self.properties if names is None else tuple(self.named(n) for n in dict.fromkeys(names))
         check_bound(self.model, bound)
         limits = Limits() if states is None else Limits(states=states)
         prover = Prover(self.model, bound, limits, progress)
+        prover.solver.listener = listener
         for group in searches(wanted):
             yield from _judged(prover, group)
 
@@ -159,10 +163,11 @@ def _judged(prover: Prover, properties: list[Property]) -> Iterator[Outcome]:
     began = time.perf_counter()
     left = {p.name: p for p in properties}
     try:
-        for result in prover.results(properties):
-            outcome = _confirmed(prover, result)
-            del left[outcome.name]
-            yield outcome
+        with prover.solver.asking(properties=tuple(left)):
+            for result in prover.results(properties):
+                outcome = _confirmed(prover, result)
+                del left[outcome.name]
+                yield outcome
     except (MemoryError, RecursionError) as error:
         what = "memory" if isinstance(error, MemoryError) else "Python's stack"
         seconds = time.perf_counter() - began
@@ -172,8 +177,10 @@ def _judged(prover: Prover, properties: list[Property]) -> Iterator[Outcome]:
 
 def _confirmed(prover: Prover, result: Result) -> Outcome:
     """The outcome of one property; a run that cannot be shown is no refutation."""
+    name, question = result.property.name, "values for the run that breaks the property"
     try:
-        return Outcome(result, concretise(prover, result))
+        with prover.solver.asking(properties=(name,), question=question):
+            return Outcome(result, concretise(prover, result))
     except SolverFailure as failure:
         reason = f"some run seems to break it, but the solver gave no values for it: {failure}"
         return Outcome(replace(result, verdict="unknown", reason=reason, violation=None), None)

@@ -107,6 +107,9 @@ def _searching() -> Parser:
     options.add_argument(
         "--max-states", type=_positive, metavar="N", help="give up ('unknown') after N states of a search"
     )
+    options.add_argument(
+        "--dump-smt", metavar="DIR", help="write what the solver is asked, a new folder per specification"
+    )
     return options
 
 

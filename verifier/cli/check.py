@@ -18,6 +18,7 @@ from verifier.cli.terminal import Progress
 from verifier.errors import InternalError, UsageError, VerifierError, nearest
 from verifier.report.diagnostics import diagnostic_text
 from verifier.report.document import document, error_entry, result_entry
+from verifier.report.dump import Dump
 from verifier.report.table import table
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def specifications(paths: Iterable[str]) -> list[Path]:
 
 
 def _all(specs: list[Path], arguments: Namespace) -> Iterator[Checked]:
-    judge = partial(check_one, states=arguments.max_states)
+    judge = partial(check_one, states=arguments.max_states, dump=arguments.dump_smt)
     if arguments.jobs == 1 or len(specs) == 1:
         for path in specs:
             with Progress(str(path), arguments.quiet) as progress:
@@ -108,13 +109,15 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def check_one(path: Path, states: int | None = None, progress: Progress | None = None) -> Checked:
+def check_one(
+    path: Path, states: int | None = None, progress: Progress | None = None, dump: str | None = None
+) -> Checked:
     """Judge one specification; whatever is wrong with it is part of the answer."""
     checked = Checked(str(path))
     try:
         spec = load(path)
         checked.notes = [diagnostic_text(d) for d in spec.model.machine.program.diagnostics]
-        for outcome in spec.outcomes(states=states, progress=progress):
+        for outcome in spec.outcomes(states=states, progress=progress, listener=Dump.of(dump, spec.model)):
             checked.entries.append(result_entry(outcome.result, outcome.trace))
             checked.texts[outcome.name] = outcome.text
             if not is_fine(outcome):

@@ -16,6 +16,7 @@ from verifier.ir import render_program
 from verifier.lift import lift as lift_instruction
 from verifier.report.diagnostics import diagnostic_text
 from verifier.report.document import document, result_entry
+from verifier.report.dump import Dump
 from verifier.report.verdict import assumptions_text
 from verifier.spec import project_root
 from verifier.spec import schema as spec_schema
@@ -49,7 +50,11 @@ def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[V
     outcomes: list[Outcome] = []
     with Progress(arguments.spec, arguments.quiet) as progress:
         found = spec.outcomes(
-            arguments.property, arguments.bound, states=arguments.max_states, progress=progress
+            arguments.property,
+            arguments.bound,
+            states=arguments.max_states,
+            progress=progress,
+            listener=Dump.of(arguments.dump_smt, spec.model),
         )
         for outcome in found:
             progress.pause()

@@ -91,8 +91,11 @@ class Explorer:
         self._watcher = Watcher(stepper, script.resumed) if script.resumed else None
 
     def start_nodes(self) -> Iterator[Node]:
+        solver = self.stepper.solver
         for state in starts(self.stepper.layout):
-            if self.stepper.solver.satisfiable(state.path) == "unsat":
+            with solver.asking(state=state, question="whether there is such an interrupted context"):
+                possible = solver.satisfiable(state.path)
+            if possible == "unsat":
                 name = state.home.context.name
                 raise SpecError(f"no such context can be interrupted: what is said of '{name}' contradicts itself")
             yield Node(state, self.script.start(), 0, 0)

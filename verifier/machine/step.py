@@ -120,8 +120,10 @@ class Stepper:
             except Unresolved as unresolved:
                 return "unresolved", unresolved.reason
 
-        for x, outcome in branches(self.layout, self.solver, state, attempt):
-            yield _edge(x, action, *outcome)
+        about = f"a condition in the course of: {action}"
+        with self.solver.asking(state=state, question=about):
+            for x, outcome in branches(self.layout, self.solver, state, attempt):
+                yield _edge(x, action, *outcome)
 
 
 def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool = False) -> Edge:

@@ -82,10 +82,12 @@ class Judge:
         if known is not None and known.cost <= cost_of(end or node):
             return set()
         meaning = Meaning(self._layout, self._solver, state, ghost, self._script)
+        question = "whether the property can be false here"
         try:
             condition = meaning.truth(p.that)
             variables |= condition.support
-            self._record(p, node, end, state, meaning, condition)
+            with self._solver.asking(properties=(p.name,), state=state, question=question):
+                self._record(p, node, end, state, meaning, condition)
         except (Mishap, Unresolved) as problem:
             self.doubts.setdefault(p.name, f"the property reads {problem.args[-1]}")
         return meaning.looked_at

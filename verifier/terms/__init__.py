@@ -3,13 +3,14 @@
 from verifier.terms.arithmetic import apply, eq, mul, neg, sle, slt, sub, ule, ult
 from verifier.terms.bits import all_of, and_, any_of, concat, extract, ite, not_, or_, sext, xor, zext
 from verifier.terms.process import SolverFailure
-from verifier.terms.solver import Solver, Valuation, connected
+from verifier.terms.solver import Question, Solver, Valuation, connected
 from verifier.terms.sums import add
 from verifier.terms.term import FALSE, TRUE, Term, const, havoc, show, var
 
 __all__ = [
     "FALSE",
     "TRUE",
+    "Question",
     "Solver",
     "SolverFailure",
     "Term",

@@ -8,6 +8,8 @@ the load of the machine.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from verifier.ir.evaluate import evaluate
@@ -18,7 +20,7 @@ from verifier.terms.smtlib import Query
 from verifier.terms.term import FALSE, TRUE, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 Answer = Literal["sat", "unsat", "unknown"]
@@ -33,13 +35,26 @@ _VALUE = re.compile(r"\s#(?:x([0-9a-fA-F]+)|b([01]+))\)")
 _WISH = re.compile(r"\|wish ([0-9]+)\|")
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What z3 was asked, as SMT-LIB 2, and its answer; ``reason``: why it is unknown; ``about``: as in `Solver.asking`.
+    """
+
+    text: str
+    answer: Answer
+    reason: str
+    about: Mapping[str, object]
+
+
 class Solver:
     """Satisfiability of sets of literals under the model's facts.
 
     ``facts``: one-bit terms that hold throughout; a query uses those whose variables it mentions.
     ``queries`` counts the calls that reached z3, ``unknowns`` those that it did not answer; ``reason`` says why, of
-    the last answer that was unknown.
+    the last answer that was unknown. ``listener`` is told of all that z3 is asked.
     """
+
+    listener: Callable[[Question], None] | None = None
 
     def __init__(self, facts: Iterable[Term] = (), rlimit: int = RLIMIT) -> None:
         self.facts = tuple(facts)
@@ -50,6 +65,17 @@ class Solver:
         self._rlimit = rlimit
         self._answers: dict[frozenset[Term], Answer] = {}
         self._reasons: dict[frozenset[Term], str] = {}
+        self._about: dict[str, object] = {}
+
+    @contextmanager
+    def asking(self, **about: object) -> Iterator[None]:
+        """Within this context, questions are about this, and about what the contexts around it say."""
+        before = self._about
+        self._about = before | about
+        try:
+            yield
+        finally:
+            self._about = before
 
     def satisfiable(self, literals: Iterable[Term]) -> Answer:
         """Whether some assignment makes all literals (and the facts) true."""
@@ -124,16 +150,26 @@ class Solver:
             raise SolverFailure(self.reason)
         try:
             lines = process.shared.ask(f"{check}\n(get-info :reason-unknown){more}\n", self._rlimit)
-            answer, reason = _understood(lines, more)
+            answer, why = _understood(lines, more)
         except SolverFailure as failure:
-            self._failures += 1
-            self.reason = str(failure)
-            if self._failures == MAX_FAILURES:
-                self.reason += f"; it has failed {MAX_FAILURES} times and is asked no more"
+            self._failed(failure)
+            self._tell(check, "unknown")
             raise
         if answer == "unknown":
-            self.reason = f"it gave up after {self._rlimit:,} units of work ({reason})"
+            self.reason = f"it gave up after {self._rlimit:,} units of work ({why})"
+        self._tell(check, answer)
         return answer, "\n".join(lines[2:])
+
+    def _tell(self, check: str, answer: Answer) -> None:
+        if self.listener is not None:
+            reason = self.reason if answer == "unknown" else ""
+            self.listener(Question(f"{check}\n", answer, reason, self._about))
+
+    def _failed(self, failure: SolverFailure) -> None:
+        self._failures += 1
+        self.reason = str(failure)
+        if self._failures == MAX_FAILURES:
+            self.reason += f"; it has failed {MAX_FAILURES} times and is asked no more"
 
 
 def _understood(lines: list[str], more: str) -> tuple[Answer, str]:
