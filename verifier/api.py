@@ -24,6 +24,7 @@ from verifier.trace.counterexample import concretise
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from verifier.prove.certificate import Proof
     from verifier.spec.model import Model, Property, Verdict
     from verifier.terms import Question
     from verifier.trace.trace import Trace
@@ -110,16 +111,18 @@ class Specification:
         states: int | None = None,
         progress: Progress | None = None,
         listener: Callable[[Question], None] | None = None,
+        witness: Callable[[Proof], None] | None = None,
     ) -> Iterator[Outcome]:
         """Outcomes as they come: properties without a schedule first, from one search, then the others.
 
-        ``states``: how many states a search may explore; ``progress`` is told of explored and waiting states.
-        ``listener`` is told of everything that the solver is asked.
+        ``states``: how many states a search may explore; ``progress`` is told of explored and waiting states;
+        ``listener`` is told of everything that the solver is asked;
+        ``witness`` is given the proof of what a search has proved without a bound.
         """
         wanted = self.properties if names is None else tuple(self.named(n) for n in dict.fromkeys(names))
         check_bound(self.model, bound)
         limits = Limits() if states is None else Limits(states=states)
-        prover = Prover(self.model, bound, limits, progress)
+        prover = Prover(self.model, bound, limits, progress, witness=witness)
         prover.solver.listener = listener
         for group in searches(wanted):
             yield from _judged(prover, group)

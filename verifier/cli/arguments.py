@@ -20,6 +20,7 @@ exit codes:
   prove     0 all proved   1 some refuted   3 some unknown   4 some vacuous
   refute    0 refuted      1 proved         3 unknown        4 vacuous
   check     0 every verdict is as expected   1 some is not
+  recheck   0 the certificate holds   1 it does not   3 the solver gave up   5 its kind cannot be rechecked
   replay    0 agreed, or but for known deviations   1 differs   3 cannot be shown on that machine
   always    2 the command line, a specification or an assembly text is wrong, or the output cannot be written
             70 internal error   130 interrupted
@@ -31,6 +32,7 @@ examples:
   verifier prove specs/nested_nmi_2010.yaml          all its properties, for any number of events
   verifier prove SPEC -p frame-intact --bound nmi=2,page_fault=1
   verifier refute SPEC -p frame-intact               show the run that breaks a property
+  verifier prove SPEC --certificate FILE             write down why; then: verifier recheck FILE
   verifier replay SPEC -p frame-intact --on qemu     the run on a machine, compared step by step
   verifier lift asm/nested_nmi_2010.s -D __percpu_seg=gs -D __KERNEL_CS=0x10
 """
@@ -67,6 +69,7 @@ def _main(version: str) -> Parser:
     _add_prove(commands, [shared, searching])
     _add_refute(commands, [shared, searching])
     _add_check(commands, [shared, searching])
+    _add_recheck(commands, [shared])
     _add_replay(commands, [shared, searching])
     _add_lift(commands, [shared])
     _command(commands, "schema", "print the JSON Schema of specifications, for editors", [shared])
@@ -120,6 +123,9 @@ def _add_prove(commands: argparse._SubParsersAction[Parser], parents: list[Parse
         "-p", "--property", action="append", metavar="NAME", help="only this property (can be repeated)"
     )
     _add_bound(parser)
+    parser.add_argument(
+        "--certificate", metavar="FILE", help="write down why what is proved holds, for 'verifier recheck'"
+    )
 
 
 def _add_refute(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
@@ -128,6 +134,7 @@ def _add_refute(commands: argparse._SubParsersAction[Parser], parents: list[Pars
     parser.add_argument(
         "-p", "--property", action="append", metavar="NAME", required=True, help="the property to refute"
     )
+    parser.set_defaults(certificate=None)
     _add_bound(parser)
 
 
@@ -147,6 +154,14 @@ def _add_check(commands: argparse._SubParsersAction[Parser], parents: list[Parse
     parser.add_argument(
         "-j", "--jobs", type=_positive, default=1, metavar="N", help="judge N specifications at a time"
     )
+
+
+def _add_recheck(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    about = "check a certificate of 'verifier prove --certificate', by other code than the search's"
+    parser = _command(commands, "recheck", about, parents, _CODES)
+    parser.add_argument("certificate", metavar="FILE", help="a certificate")
+    parser.add_argument("--spec", metavar="SPEC", help="the specification, if not where the certificate says")
+    parser.add_argument("--solver", choices=("z3", "bitwuzla"), default="z3", help="default: z3")
 
 
 def _add_replay(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:

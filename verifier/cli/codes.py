@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 USAGE: Final = 2
+REFUSED: Final = 1
 UNKNOWN: Final = 3
+NOT_COVERED: Final = 5
 INTERNAL: Final = 70
 INTERRUPTED: Final = 130
 #: 128 + SIGPIPE: who read the output stopped reading.

@@ -14,6 +14,7 @@ from verifier.cli.terminal import Progress
 from verifier.errors import UsageError, nearest
 from verifier.ir import render_program
 from verifier.lift import lift as lift_instruction
+from verifier.prove.certificate import Certificate
 from verifier.report.diagnostics import diagnostic_text
 from verifier.report.document import document, result_entry
 from verifier.report.dump import Dump
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from verifier.api import Outcome
+    from verifier.api import Outcome, Specification
     from verifier.asm import Program
     from verifier.cli.terminal import Terminal
     from verifier.spec.model import Verdict
@@ -48,12 +49,14 @@ def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[V
         for diagnostic in spec.model.machine.program.diagnostics:
             terminal.complain(diagnostic_text(diagnostic))
     outcomes: list[Outcome] = []
+    certificate = _certificate(arguments, spec)
     with Progress(arguments.spec, arguments.quiet) as progress:
         found = spec.outcomes(
             arguments.property,
             arguments.bound,
             states=arguments.max_states,
             progress=progress,
+            witness=None if certificate is None else certificate.add,
             listener=Dump.of(arguments.dump_smt, spec.model),
         )
         for outcome in found:
@@ -68,7 +71,17 @@ def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[V
         outcomes.sort(key=lambda o: order.index(o.name))
         results = [result_entry(o.result, o.trace) for o in outcomes]
         terminal.say(json.dumps(document(tool, results), indent=1))
+    if certificate is not None:
+        certificate.write(Path(arguments.certificate))
     return codes.worst(code[o.verdict] for o in outcomes)
+
+
+def _certificate(arguments: Namespace, spec: Specification) -> Certificate | None:
+    if arguments.certificate is None:
+        return None
+    if arguments.bound is not None:
+        raise UsageError("--certificate: what is proved up to a bound has no certificate", None, "leave --bound out")
+    return Certificate(spec.model)
 
 
 def _shown(outcome: Outcome, quiet: bool) -> str:

@@ -104,12 +104,14 @@ def _run(arguments: Namespace) -> int:
     # imported here, so that --help and --version do not wait for z3
     from verifier.cli.check import check
     from verifier.cli.commands import lift, prove, refute, schema
+    from verifier.cli.recheck import recheck
     from verifier.cli.replay import replay_command
 
     command = {
         "prove": prove,
         "refute": refute,
         "check": check,
+        "recheck": recheck,
         "replay": replay_command,
         "lift": lift,
         "schema": schema,

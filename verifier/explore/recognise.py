@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import cost_of
-from verifier.ir.cells import CELL_INDEX
+from verifier.ir.cells import CELL_INDEX, FLAGS
 from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
 from verifier.terms import connected
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from verifier.explore.graph import Node
     from verifier.machine.layout import Layout
@@ -52,6 +52,16 @@ class Group:
 ControlPoint = dict[frozenset[int], Group]
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known to matter of a node: the terms of locations, the path literals, and the numbers by which its havoc
+    variables are compared with those of another node."""
+
+    terms: Mapping[int, Term]
+    literals: frozenset[Term]
+    names: Names
+
+
 @dataclass(slots=True, eq=False)
 class Place:
     """Where a node stands among its like: what tells it from others whatever is live, and where it is filed."""
@@ -72,7 +82,7 @@ class Recogniser:
     def __init__(self, layout: Layout, tracked: bool = False, guarded: bool = False) -> None:
         self._layout = layout
         self._tracked = tracked
-        self._guarded = guarded
+        self.guarded = guarded
         self._points: dict[Hashable, ControlPoint] = {}
         self._places: dict[Node, Place] = {}
         self._changed: dict[Node, None] = {}
@@ -89,7 +99,7 @@ class Recogniser:
         found = self._places.get(node)
         if found is None:
             state = node.state
-            own = [at for at in state.memory if self._guarded and self._layout.belongs_to_home(at)]
+            own = [at for at in state.memory if self.guarded and self._layout.belongs_to_home(at)]
             own = sorted(at for at in own if state.memory[at] is not self._layout.initial(at))
             marks = (node.ghost, tuple(own), whereabouts(state) if self._tracked else ())
             found = self._places[node] = Place(marks, tuple(own))
@@ -191,6 +201,25 @@ class Recogniser:
         self.merges -= len(leaving)
         return leaving
 
+    def summary(self, node: Node, standing: Node) -> Summary:
+        """What matters of a node, as far as it does at the node that stands for it (or is it)."""
+        order = tuple(sorted(standing.live))
+        names = self._key(order, node)[1]
+        literals = {t for t in node.state.path if any(h in names for h in t.havocs)}
+        for literal in _chosen(node, standing):
+            _named(literal, names)
+            literals.add(literal)
+        locations = {*order, *self._place(node).own_memory}
+        if self._tracked:
+            locations.update(at for at, _ in whereabouts(node.state) if at >= 0)
+            if any(at < 0 for at, _ in whereabouts(node.state)):
+                locations.update(CELL_INDEX[f] for f in FLAGS)
+        return Summary({at: self._term(node.state, at) for at in sorted(locations)}, frozenset(literals), names)
+
+    def _term(self, state: State, location: int) -> Term:
+        found = state.cells[location] if location < CELL_COUNT else state.memory.get(location)
+        return self._layout.initial(location) if found is None else found
+
     # keys
 
     def _key(self, order: tuple[int, ...], node: Node) -> tuple[Hashable, Names]:
@@ -199,13 +228,9 @@ class Recogniser:
         What a watched context had is compared like what is live: a property will read it.
         """
         place = self._place(node)
-        cells, memory = node.state.cells, node.state.memory
         names: Names = {}
         parts: list[Hashable] = []
-        terms = [
-            cells[at] if at < CELL_COUNT else memory.get(at) or self._layout.initial(at)
-            for at in (*order, *place.own_memory)
-        ]
+        terms = [self._term(node.state, at) for at in (*order, *place.own_memory)]
         if node.ghost.struck is not None:
             terms += node.ghost.struck.values
         for term in terms:
@@ -250,17 +275,21 @@ def _havoc_literals(path: frozenset[Term], names: Names) -> frozenset[Hashable]:
     return frozenset(chosen)
 
 
-def _relevant(node: Node, judge: Node, names: Names) -> frozenset[Hashable]:
-    """The literals of a node's path that decisions known at another node depend on."""
-    names = dict(names)
+def _chosen(node: Node, judge: Node) -> list[Term]:
+    """The literals of a node's path that decisions known at another node depend on, in the order of their shapes."""
     path = node.state.path
     chosen = {t for t in path if atom(t) in judge.atoms}
     if judge.variables:
         chosen.update(connected(path, frozenset(judge.variables)))
-    return frozenset([_named(t, names) for t in sorted(chosen, key=lambda t: t.shape)])
+    return sorted(chosen, key=lambda t: t.shape)
 
 
-def whereabouts(state: State) -> Hashable:
+def _relevant(node: Node, judge: Node, names: Names) -> frozenset[Hashable]:
+    names = dict(names)
+    return frozenset([_named(t, names) for t in _chosen(node, judge)])
+
+
+def whereabouts(state: State) -> tuple[tuple[int, str], ...]:
     """Which cells and memory locations hold words of the interrupted context; -1 stands for RFLAGS as a whole."""
     wanted = state.home.tracked
     found = [(at, wanted[t]) for at, t in enumerate(state.cells) if t in wanted]

@@ -13,6 +13,7 @@ from verifier.lift import lift
 from verifier.machine.events import MISHAPS
 from verifier.machine.layout import Layout
 from verifier.machine.step import Stepper
+from verifier.prove.certificate import Proof
 from verifier.prove.coverage import coverage_of, schedule_report
 from verifier.prove.judge import Describe, Judge, control_lost, walk
 from verifier.prove.progress import quiet_run, stuck_nodes
@@ -52,6 +53,7 @@ class Prover:
         limits: Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
         latching: bool = False,
+        witness: Callable[[Proof], None] | None = None,
     ) -> None:
         self.model = model
         self.bound = dict(bound) if bound is not None else None
@@ -60,6 +62,7 @@ class Prover:
         self._limits = limits or Limits()
         self._progress = progress
         self._latching = latching
+        self._witness = witness
         program = model.machine.program
         self._stepper = Stepper(self.layout, self.solver, lambda rip: lift(program.instructions[rip]))
 
@@ -78,12 +81,17 @@ class Prover:
         graph = explorer.run()
         self._judge_progress(properties, graph, judge)
         seconds, queries = time.perf_counter() - began, self.solver.queries - asked
+        proved = []
         for p in properties:
             verdict, reason, violation = _decide(p, graph, script, judge, explorer)
             coverage = coverage_of(self.model, graph, explorer, script)
+            if verdict == "proved":
+                proved.append(p)
             yield Result(
                 self.model, p, verdict, reason, graph.states, seconds, coverage, self.bound, violation, queries
             )  # fmt: skip
+        if self._witness is not None and proved and isinstance(explorer, Fixpoint):
+            self._witness(Proof(proved, graph, script, explorer.recogniser, self.layout))
 
     def _script(self, properties: list[Property]) -> Script:
         inside = [e for p in properties for e in walk(p.that)]

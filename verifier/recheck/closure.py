@@ -1,0 +1,276 @@
+"""The obligations of a proof, state by state: covered, closed, and with what is claimed true in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.recheck.errors import Refused
+from verifier.recheck.execute import EXECUTE, Machine
+from verifier.recheck.expression import TRUE, Expr, all_of, any_of, eq, substitute, var
+from verifier.recheck.ghost import HOME
+from verifier.recheck.meaning import Meaning
+from verifier.recheck.solver import GaveUp
+from verifier.recheck.step import Fault, Mishap, State, Step, Undecided
+from verifier.spec.expression import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from verifier.recheck.execute import Outcome
+    from verifier.recheck.ghost import Ghost, Monitors
+    from verifier.recheck.reader import Listed, Proof, Stands
+    from verifier.recheck.solver import Solver
+    from verifier.recheck.world import World
+    from verifier.spec.model import Property
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What must be true of a step for a state to cover it; ``what`` names the cell, word or condition."""
+
+    what: str
+    condition: Expr
+
+
+class Closure:
+    """Checks one proof. Every method returns if all is well, and raises Refused if not.
+
+    ``judged``: per property, in how many states and returns it was judged; ``left``: why one cannot be rechecked.
+    """
+
+    def __init__(
+        self, world: World, solver: Solver, proof: Proof, monitors: Monitors, properties: Sequence[Property]
+    ) -> None:
+        self._world = world
+        self._solver = solver
+        self._proof = proof
+        self._monitors = monitors
+        self._machine = Machine(world, solver)
+        self._properties = [p for p in properties if not isinstance(p.that, Progress)]
+        self._unknowns: dict[int, tuple[tuple[int, Expr], ...]] = {}
+        self._homing = [p.name for p in properties if isinstance(p.that, Progress)]
+        self.judged = {p.name: 0 for p in properties}
+        self.left: dict[str, str] = {}
+
+    # the start
+
+    def starts(self) -> None:
+        """Every context of the specification, before the first event, is a listed state."""
+        for home in self._world.homes.values():
+            name = home.context.name
+            if not self._solver.consistent(home.axioms):
+                raise Refused(f"no context '{name}' can be interrupted: what is said of it contradicts itself")
+            state = State(home, HOME, False, self._monitors.start(), home.cells, {}, (), fresh=True)
+            step = Step(self._world, self._solver, state)
+            listed = [self._proof.states.get(n) for n in self._proof.starts]
+            candidates = [
+                (s, _standing(self._unknowns_of(s), (), step))
+                for s in listed
+                if s is not None and self._fits(s, step, state.ghost)
+            ]
+            self._covered(step, candidates, f"the context '{name}' before the first event")
+
+    # one state
+
+    def state(self, listed: Listed) -> None:
+        """Every step from a listed state leads to listed states, or home; the properties hold in it."""
+        where = self._where(listed)
+        state = self._state_of(listed)
+        ways: list[Way] = []
+        try:
+            if listed.at != HOME:
+                self._judge_here(state, where)
+                for outcome in self._machine.instruction(state):
+                    ways += self._follow(listed, EXECUTE, outcome, listed.ghost, where)
+            for event in self._monitors.events:
+                ghost = self._monitors.strike(listed.ghost, event, listed.at)
+                if ghost is not None:
+                    for outcome in self._machine.event(state, event):
+                        self._follow(listed, event, outcome, ghost, where)
+        except Undecided as reason:
+            raise Refused(f"{where}: {reason}") from None
+        except GaveUp:
+            raise GaveUp(where) from None
+        if self._homing and listed.at != HOME:
+            self._comes_home(listed, ways, where)
+
+    def _state_of(self, listed: Listed) -> State:
+        home = self._world.homes[listed.context]
+        return State(
+            home,
+            listed.at,
+            listed.nmi_blocked,
+            listed.ghost,
+            listed.cells,
+            listed.memory,
+            listed.when,
+            pristine=self._proof.home_memory,
+        )
+
+    def _where(self, listed: Listed) -> str:
+        at = "home" if listed.at == HOME else self._world.machine.program.describe(listed.at)
+        return f"state {listed.number} ({listed.context}, {at})"
+
+    def _follow(
+        self, listed: Listed, action: str, outcome: Outcome, ghost: Ghost, where: str
+    ) -> Iterable[Way]:
+        step, what = outcome.step, "its instruction" if action == EXECUTE else f"the event {action}"
+        if outcome.ended is not None:
+            if self._monitors.complete(ghost):
+                raise Refused(f"{where}: {what} ends the run ({outcome.ended}: {outcome.detail})")
+            return [Way(step, None)]
+        if step.at == HOME:
+            self._judge_return(step, ghost, f"{where}: after {what}")
+            return [Way(step, 0)]
+        ghost = self._monitors.arrive(ghost, step.at)
+        candidates = []
+        for hint in listed.hints:
+            target = self._proof.states.get(hint.target)
+            if hint.action == action and target is not None and self._fits(target, step, ghost):
+                candidates.append((target, _standing(self._unknowns_of(target), hint.stands, step)))
+        at = self._world.machine.program.describe(step.at)
+        ranks = [t.rank for t in self._covered(step, candidates, f"{where}: {what}, which leads to {at},")]
+        return [Way(step, None if None in ranks else max(r for r in ranks if r is not None))]
+
+    # covering
+
+    def _fits(self, target: Listed, step: Step, ghost: Ghost) -> bool:
+        """Whether a target has the control, the NMI block and the event history of what a step led to."""
+        same = target.context == step.before.home.context.name and target.at == step.at
+        return same and target.nmi_blocked == step.nmi_blocked and target.ghost == ghost
+
+    def _unknowns_of(self, target: Listed) -> tuple[tuple[int, Expr], ...]:
+        found = self._unknowns.get(target.number)
+        if found is None:
+            terms = (*target.cells.values(), *target.memory.values(), *target.when)
+            free = frozenset[Expr]().union(*[t.free for t in terms])
+            named = [(x.attr, x) for x in free if isinstance(x.attr, tuple) and x.attr[0] == "unknown"]
+            found = tuple([(number, x) for (_, number), x in named if isinstance(number, int)])
+            self._unknowns[target.number] = found
+        return found
+
+    def _covered(
+        self, step: Step, candidates: Sequence[tuple[Listed, Mapping[Expr, Expr]]], what: str
+    ) -> list[Listed]:
+        """The listed states that cover what a step led to: one of the candidates, or several together."""
+        alternatives: list[Expr] = []
+        first: Demand | None = None
+        for target, standing in candidates:
+            demands = self._demands(step, target, standing)
+            missed = next((d for d in demands if not self._solver.implied(step.literals, d.condition)), None)
+            if missed is None:
+                return [target]
+            first = first or missed
+            alternatives.append(all_of(d.condition for d in demands))
+        if len(alternatives) > 1 and self._solver.implied(step.literals, any_of(alternatives)):
+            return [target for target, _ in candidates]
+        if first is None:
+            raise Refused(f"{what} is not said to lead to any listed state")
+        numbers = ", ".join(str(t.number) for t, _ in candidates)
+        raise Refused(f"{what} is not covered by state {numbers}: {first.what} differs")
+
+    def _demands(self, step: Step, target: Listed, standing: Mapping[Expr, Expr]) -> list[Demand]:
+        found = []
+        for name, term in target.cells.items():
+            found.append(Demand(f"the cell {name}", eq(step.get(name), substitute(term, standing))))
+        for word, term in target.memory.items():
+            wanted = substitute(term, standing)
+            found.append(Demand(f"the word {word[0]}+{word[1]:#x}", eq(step.word(word), wanted)))
+        for i, condition in enumerate(target.when):
+            met = substitute(condition, standing)
+            found.append(Demand(f"condition {i + 1}", TRUE if met in step.literals else met))
+        if self._proof.home_memory:
+            found += self._own_memory(step, target)
+        return [d for d in found if d.condition is not TRUE]
+
+    def _own_memory(self, step: Step, target: Listed) -> Iterator[Demand]:
+        """What a target does not list of the interrupted context's memory is as it was at first."""
+        for word in step.memory:
+            if self._world.belongs_to_home(word) and word not in target.memory:
+                untouched = eq(step.word(word), self._world.initial(word))
+                yield Demand(f"the interrupted context's word {word[0]}+{word[1]:#x}", untouched)
+
+    # properties
+
+    def _judge_here(self, state: State, where: str) -> None:
+        if not self._monitors.complete(state.ghost):
+            return
+        for p in self._properties:
+            if p.at == "always" or (isinstance(p.at, frozenset) and state.at in p.at):
+                self._judge(p, Step(self._world, self._solver, state), state.ghost, where)
+
+    def _judge_return(self, step: Step, ghost: Ghost, where: str) -> None:
+        if not self._monitors.complete(ghost):
+            return
+        for p in self._properties:
+            if p.at == "outermost-return":
+                self._judge(p, step, ghost, where)
+
+    def _judge(self, p: Property, step: Step, ghost: Ghost, where: str) -> None:
+        decided = len(step.decided)
+        try:
+            condition = Meaning(step, ghost, self._monitors).truth(p.that)
+        except (Mishap, Fault):
+            raise Refused(f"{where}: {p.name} reads memory that is not there") from None
+        if len(step.decided) != decided:
+            raise Refused(f"{where}: {p.name} reads memory whose place is not known")
+        self.judged[p.name] += 1
+        if not self._solver.implied(step.literals, condition):
+            raise Refused(f"{where}: {p.name} does not hold")
+
+    # progress
+
+    def _comes_home(self, listed: Listed, ways: Sequence[Way], where: str) -> None:
+        """Every concrete state has a way on without events to states of lower rank.
+
+        A way is sure if its decisions are only about what the step itself leaves open; else it is one for the states
+        that decide so.
+        """
+        rank = listed.rank
+        if rank is None:
+            self.left = dict.fromkeys(self._homing, f"{where} has no rank, so that it comes home cannot be rechecked")
+            return
+        for name in self._homing:
+            self.judged[name] += 1
+        down = [w for w in ways if w.rank is not None and w.rank < rank]
+        if down and len(down) == len(ways):
+            return
+        literals = {*listed.when, *self._world.homes[listed.context].axioms}
+        if not self._solver.implied(literals, any_of(c for w in down for c in self._condition_of(w))):
+            raise Refused(f"{where}: nothing leads from it to a state of a rank below {rank}")
+
+    def _condition_of(self, way: Way) -> Iterator[Expr]:
+        """The condition on a state under which a way can be taken, if it has the form that can be used here."""
+        choices = frozenset(way.step.choices)
+        own = [d for d in way.step.decided if d.free <= choices]
+        rest = [d for d in way.step.decided if d.free.isdisjoint(choices)]
+        if len(own) + len(rest) == len(way.step.decided) and self._solver.consistent(own):
+            yield all_of(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A step without an event: ``rank`` is that of where it leads, 0 for home, None if that has none."""
+
+    step: Step
+    rank: int | None
+
+
+def _standing(
+    unknowns: Iterable[tuple[int, Expr]], stands: Sequence[Stands], step: Step
+) -> dict[Expr, Expr]:
+    """What the unknowns of a target stand for after a step, as the hint has it."""
+    found = {}
+    for number, unknown in unknowns:
+        stand = stands[number] if number < len(stands) else None
+        value = var(unknown.width, "any", number)
+        if isinstance(stand, tuple) and stand[0] < len(step.choices):
+            value = step.choices[stand[0]]
+        elif isinstance(stand, int):
+            value = var(unknown.width, "unknown", stand)
+        if value.width == unknown.width:
+            found[unknown] = value
+        else:
+            found[unknown] = var(unknown.width, "any", number)
+    return found

@@ -1,0 +1,312 @@
+"""What an instruction or an event does to a state: every outcome, with no search (docs/machine-model.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from verifier.ir.cells import CELLS
+from verifier.ir.ops import Access
+from verifier.lift import lift
+from verifier.machine.events import BY_VECTOR, EVENTS, Event
+from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
+from verifier.recheck.expression import Expr, and_, concat, const, eq, ite, not_, offset, operation, or_
+from verifier.recheck.ghost import HOME
+from verifier.recheck.returns import iret, sysret
+from verifier.recheck.step import Fault, Impossible, Mishap, State, Step, Undecided
+from verifier.recheck.world import canonical, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from verifier.ir.ops import Block, Operation, Value
+    from verifier.machine.config import Contract
+    from verifier.recheck.solver import Solver
+    from verifier.recheck.world import World
+
+EXECUTE = "execute"
+_STACK = Access(stack=True)
+_MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
+_DR6_BS = 1 << 14
+_AFTER_SS = const(2, 2)
+_SOFTWARE = {3: "breakpoint", 4: "overflow"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """One way a step can go. ``ended`` None: on to ``step.at``, which is `HOME` where the run is over; else the kind
+    of a mishap, with ``detail``."""
+
+    step: Step
+    ended: str | None = None
+    detail: str = ""
+
+
+class _Held(Exception):
+    """The event is held back: nothing happens."""
+
+
+class Machine:
+    """Every outcome of every step of one machine."""
+
+    def __init__(self, world: World, solver: Solver) -> None:
+        self._world = world
+        self._solver = solver
+        self._blocks: dict[int, Block] = {}
+
+    def instruction(self, state: State) -> Iterator[Outcome]:
+        """Every way the next instruction can go. Raises Undecided."""
+        block = self._blocks.get(state.at)
+        if block is None:
+            block = self._blocks[state.at] = lift(self._world.machine.program.instructions[state.at])
+        yield from self._outcomes(state, lambda step: _execute(step, block))
+
+    def event(self, state: State, name: str) -> Iterator[Outcome]:
+        """Every way an event can strike at this boundary, if it can arise at all. Raises Undecided."""
+        event, contract = EVENTS[name], self._hole(state)
+        if not event.asynchronous and (contract is None or name not in contract.may_raise):
+            return
+        if event.blocks_nmi and state.nmi_blocked:
+            return  # N2; one that is held pending strikes where the block ends
+        yield from self._outcomes(state, lambda step: _strike(step, event, contract))
+
+    def _hole(self, state: State) -> Contract | None:
+        """The contract of the hidden code that control is in."""
+        if state.at == HOME:
+            return None
+        instruction = self._world.machine.program.instructions[state.at]
+        inside = instruction.mnemonic == "hole_body"
+        return self._world.machine.contracts[str(instruction.hole)] if inside else None
+
+    def _outcomes(self, state: State, act: Callable[[Step], None]) -> Iterator[Outcome]:
+        pending: list[tuple[bool, ...]] = [()]
+        while pending:
+            step = Step(self._world, self._solver, state, pending.pop())
+            try:
+                act(step)
+            except Mishap as mishap:
+                yield Outcome(step, mishap.kind, mishap.detail)
+            except (_Held, Impossible):
+                pass
+            else:
+                yield Outcome(step)
+            pending += step.open
+
+
+# events
+
+
+def _strike(step: Step, event: Event, contract: Contract | None) -> None:
+    if contract is not None:
+        _run_on(step, contract)
+    if event.maskable and not step.decide(and_(step.get("if"), eq(step.get("inhibit"), const(0, 2)))):
+        raise _Held  # S1, S3
+    trap = _trap_held(step)
+    rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
+    error = step.choose(32) if event.error_code else None
+    if event.name == "page_fault":
+        step.put("cr2", step.choose(64))
+    deliver(step, of_event(step, event.name, rip, error))
+    if step.decide(and_(trap, rule("event_keeps_held_trap"))):  # S7
+        _single_step(step)
+
+
+def _trap_held(step: Step) -> Expr:
+    """The condition that a load of SS has held back the #DB of TF (S3)."""
+    return and_(step.get("tf"), eq(step.get("inhibit"), _AFTER_SS))
+
+
+def _single_step(step: Step) -> None:
+    """Rules I4 and I5."""
+    step.put("dr6", or_(step.get("dr6"), const(_DR6_BS, 64)))
+    rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
+    deliver(step, of_event(step, "debug", rip))
+
+
+# hidden code
+
+
+def _run_on(step: Step, contract: Contract) -> None:
+    """Hidden code runs for a while: what its contract lets it change can be anything."""
+    for cell in contract.clobbers:
+        step.put(cell, step.choose(CELLS[cell]))
+    if contract.stack:
+        rsp = step.get("rsp")
+        place = step.world.find(rsp, contract.stack)
+        if place is None and not step.world.is_anchored(rsp):
+            raise Undecided(f"{contract.name} uses a stack whose place is not known")
+        if place is None or not step.world.machine.regions[place[0]].writable:
+            raise Mishap("wild-write", f"the stack of {contract.name}")
+        for i in range(0, contract.stack, 8):
+            step.write((place[0], place[1] + i), step.choose(64))
+    for name in contract.writes:
+        found = step.world.machine.datum(name)
+        assert found is not None, name
+        step.write((found[0].name, found[1].offset), step.choose(8 * found[1].size))
+
+
+def _saved(step: Step, contract: Contract) -> list[tuple[Expr, str]]:
+    rsp = step.get("rsp")
+    return [(offset(rsp, contract.stack + 8 * i), cell) for i, cell in enumerate(contract.saves)]
+
+
+def _enter_hole(step: Step, contract: Contract) -> None:
+    step.put("rsp", offset(step.get("rsp"), -contract.depth))
+    for address, cell in _saved(step, contract):
+        step.store(address, step.get(cell), _STACK)
+
+
+def _leave_hole(step: Step, contract: Contract) -> None:
+    _run_on(step, contract)
+    for address, cell in _saved(step, contract):
+        step.put(cell, step.load(address, 8, _STACK))
+    step.put("rsp", offset(step.get("rsp"), contract.depth))
+
+
+# instructions
+
+
+def _execute(step: Step, block: Block) -> None:
+    trapping, held, shadow = step.get("tf"), _trap_held(step), step.get("inhibit")
+    step.number("inhibit", 0)
+    try:
+        _Body(step, block).run()
+        trap = _trap_after(step, block, trapping, held, shadow)
+    except Fault as fault:
+        step.undo()
+        deliver(step, of_fault(step, fault, const(step.at, 64)))
+        trap = and_(held, rule("fault_keeps_held_trap"))  # S7
+    if step.decide(trap):
+        _single_step(step)
+
+
+def _trap_after(step: Step, block: Block, trapping: Expr, held: Expr, shadow: Expr) -> Expr:
+    """The condition that a #DB follows a completed instruction (I4, S3, S6, S7)."""
+    none = const(0, 2)
+    ends = and_(rule("repeated_shadow_ends"), not_(eq(shadow, none)))
+    step.put("inhibit", ite(ends, none, step.get("inhibit")))  # S4
+    if block.terminator.opcode != "interrupt":
+        at_once = and_(trapping, not_(eq(step.get("inhibit"), _AFTER_SS)))
+        return or_(held, at_once)
+    entered = step.delivered[-1] in ("breakpoint", "overflow", "software_interrupt")
+    return held if entered else and_(held, rule("fault_keeps_held_trap"))
+
+
+class _Body:
+    """The operations of one block, and its terminator."""
+
+    def __init__(self, step: Step, block: Block) -> None:
+        self._step = step
+        self._block = block
+        self._values: dict[Value, Expr] = {}
+        self._puts: dict[str, Expr] = {}
+
+    def run(self) -> None:
+        """All reads but loads see the state before; cells change together, and RF becomes 0 unless it is put."""
+        for o in self._block.operations:
+            args = tuple([self._values[a] for a in o.args])
+            if o.opcode == "skip_if" and self._step.decide(args[0]):
+                self._step.number("rf", 0)
+                self._step.go(self._next())
+                return
+            if o.result is not None:
+                self._values[o.result] = self._value(o, args, o.result.width)
+            else:
+                self._effect(o, args)
+        self._step.number("rf", 0)
+        for cell, value in self._puts.items():
+            self._step.put(cell, value)
+        self._finish()
+
+    def _next(self) -> Expr:
+        return const(self._block.instruction.next_address, 64)
+
+    def _value(self, o: Operation, args: tuple[Expr, ...], width: int) -> Expr:
+        match o.opcode, o.attr:
+            case "const", int(value):
+                return const(value, width)
+            case "get", str(name):
+                return self._step.get(name)
+            case "undef", _:
+                return self._step.choose(width)
+            case "load", Access() as access:
+                return self._step.load(args[0], width // 8, access)
+            case "rdmsr", _:
+                return self._step.get(self._msr(args[0]))
+            case "concat", _:
+                return concat(*args)
+            case opcode, (int(high), int(low)):
+                return operation(opcode, args, width, (high, low))
+            case opcode, _:
+                return operation(opcode, args, width)
+
+    def _effect(self, o: Operation, args: tuple[Expr, ...]) -> None:
+        match o.opcode, o.attr:
+            case "put", str(name):
+                self._puts[name] = args[0]
+            case "store", Access() as access:
+                self._step.store(args[0], args[1], access)
+            case "fault_if", int(vector):
+                if self._step.decide(args[0]):
+                    raise Fault(vector, args[1])
+            case "wrmsr", _:
+                cell = self._msr(args[0])
+                if not self._step.decide(canonical(args[1])):
+                    raise Fault(13)  # I9
+                self._puts[cell] = args[1]
+            case "skip_if", _:
+                pass
+            case _:
+                raise AssertionError(o)
+
+    @staticmethod
+    def _msr(index: Expr) -> str:
+        if not index.is_const or index.value not in _MSRS:
+            raise Undecided("a model-specific register that is not modelled, or whose number is not known")
+        return _MSRS[index.value]
+
+    def _finish(self) -> None:
+        step, terminator = self._step, self._block.terminator
+        args = [self._values[a] for a in terminator.args]
+        match terminator.opcode, terminator.attr:
+            case "next" | "halt", _:
+                step.go(self._next())
+            case "jump", int(target):
+                step.go(const(target, 64))
+            case "branch", int(target):
+                step.go(const(target, 64) if step.decide(args[0]) else self._next())
+            case "jump_indirect", _:
+                step.go(args[0])
+            case "hole_enter" | "hole_body" as opcode, _:
+                contract = step.world.machine.contracts[str(self._block.instruction.hole)]
+                (_enter_hole if opcode == "hole_enter" else _leave_hole)(step, contract)
+                step.go(self._next())
+            case opcode, int(number):
+                self._system(opcode, number)
+            case opcode, _:
+                raise Undecided(f"'{opcode}' is not supported")
+
+    def _system(self, opcode: str, number: int) -> None:
+        """``number``: an operand size in bits, or a vector."""
+        match opcode:
+            case "iret":
+                iret(self._step, number)
+            case "sysret":
+                sysret(self._step, number)
+            case "interrupt":
+                self._interrupt(number)
+            case "exception":
+                raise Fault(number)
+            case _:
+                raise Undecided(f"'{opcode}' is not supported")
+
+    def _interrupt(self, vector: int) -> None:
+        """INT n and INT3 (rules F2, F8, F9, F13, N9)."""
+        step = self._step
+        gate = step.world.machine.gates.get(vector)
+        if gate is not None and gate.dpl < step.cpl:
+            raise Fault(13, const(vector * 8 + 2, 32))
+        name = _SOFTWARE.get(vector, "software_interrupt")
+        fault_class = BY_VECTOR[vector].fault_class if vector in _SOFTWARE else "benign"
+        this = const(self._block.address, 64)
+        deliver(step, Strike(name, gate, self._next(), this, external=False, fault_class=fault_class))

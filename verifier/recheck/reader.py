@@ -1,0 +1,285 @@
+"""Reads certificates (docs/certificates.md): hostile text to plain data, with bounds on everything."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any, Final
+
+from verifier.ir.cells import CELLS
+from verifier.recheck.errors import Malformed
+from verifier.recheck.ghost import HOME, Ghost
+from verifier.recheck.terms import TermReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from verifier.recheck.expression import Expr
+    from verifier.recheck.world import Word, World
+
+FORMAT: Final = "verifier certificate"
+VERSION: Final = 1
+_LINE: Final = 1 << 20
+_LINES: Final = 4_000_000
+_STATES: Final = 1_000_000
+_LONGEST_LIST: Final = 10_000
+
+#: What an unknown of the target stands for: an unknown of the source, a choice of the step, or nothing in particular.
+Stands = int | tuple[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``hashes``: SHA-256 in hexadecimal of ``specification`` and of each source by its name in the program."""
+
+    specification: str
+    hashes: Mapping[str, str]
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Where a step leads, it is said: ``action`` is ``execute`` or an event; ``stands``: by the target's unknowns."""
+
+    action: str
+    target: int
+    stands: tuple[Stands, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
+    """A state as listed. ``rank`` bounds the event-free steps to the end of the run, it is said."""
+
+    number: int
+    context: str
+    at: int
+    nmi_blocked: bool
+    ghost: Ghost
+    cells: Mapping[str, Expr]
+    memory: Mapping[Word, Expr]
+    when: tuple[Expr, ...]
+    rank: int | None
+    hints: tuple[Hint, ...]
+
+
+@dataclass(slots=True)
+class Proof:
+    """What is claimed, for which runs, and the states that are to show it."""
+
+    properties: tuple[str, ...]
+    during: tuple[str, ...] | None
+    events: Mapping[str, int | None]
+    outermost: frozenset[str]
+    watches: tuple[tuple[str, int], ...]
+    counted: tuple[str, ...]
+    home_memory: bool
+    starts: tuple[int, ...]
+    states: dict[int, Listed] = field(default_factory=dict)
+
+
+class CertificateReader:
+    """Reads a file from the front, a line at a time. Raises Malformed."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name[:100]
+        self._line = 0
+        try:
+            number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._stream = os.fdopen(number, "rb")
+            regular = S_ISREG(os.fstat(number).st_mode)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise Malformed(f"cannot read {self._name}: {reason}") from None
+        if not regular:
+            self._stream.close()
+            raise Malformed(f"cannot read {self._name}: no regular file")
+
+    def __enter__(self) -> CertificateReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def error(self, message: str) -> Malformed:
+        return Malformed(f"{self._name}:{self._line}: {message}")
+
+    def _next(self) -> Any:
+        """The next line's content; None at the end of the file."""
+        self._line += 1
+        try:
+            line = self._stream.readline(_LINE + 1)
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror}") from None
+        if not line:
+            return None
+        if len(line) > _LINE or self._line > _LINES:
+            raise self.error("longer than a certificate can be")
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError):
+            raise self.error("no line of a certificate: not JSON") from None
+
+    def header(self) -> Header:
+        fields = self._fields(self._next(), ("format", "version", "specification", "sha256", "assumptions"))
+        if fields["format"] != FORMAT:
+            raise self.error("no certificate")
+        if fields["version"] != VERSION:
+            raise self.error(f"this version reads version {VERSION} of certificates only")
+        hashes = fields["sha256"]
+        if not isinstance(hashes, dict):
+            raise self.error("'sha256' is no mapping")
+        return Header(
+            self._text(fields["specification"]),
+            {name: self._text(value) for name, value in hashes.items()},
+            tuple([self._text(a) for a in self._list(fields["assumptions"])]),
+        )
+
+    def proofs(self, world: World) -> Iterator[Proof]:
+        """One proof at a time; the file ends right after the last."""
+        while (opening := self._next()) is not None:
+            proof = self._opening(opening)
+            self._states(proof, TermReader(world, self.error), world)
+            yield proof
+
+    def _opening(self, line: Any) -> Proof:
+        names = ("properties", "during", "events", "outermost", "watches", "counted", "home_memory", "starts")
+        fields = self._fields(line, names)
+        events = fields["events"]
+        if not isinstance(events, dict):
+            raise self.error("'events' is no mapping")
+        during = fields["during"]
+        return Proof(
+            self._texts(fields["properties"]),
+            None if during is None else self._texts(during),
+            {name: None if n is None else self._number(n) for name, n in events.items()},
+            frozenset(self._texts(fields["outermost"])),
+            tuple([self._watch(w) for w in self._list(fields["watches"])]),
+            self._texts(fields["counted"]),
+            self._flag(fields["home_memory"]),
+            self._numbers(fields["starts"]),
+        )
+
+    def _watch(self, entry: Any) -> tuple[str, int]:
+        event, body = self._list(entry, 2)
+        return self._text(event), self._address(body)
+
+    def _states(self, proof: Proof, terms: TermReader, world: World) -> None:
+        while True:
+            line = self._next()
+            if isinstance(line, list):
+                terms.add(line)
+            elif isinstance(line, dict) and "end" in line:
+                if line["end"] != len(proof.states):
+                    raise self.error("states are missing")
+                return
+            elif line is None:
+                raise self.error("the certificate is cut off")
+            else:
+                state = self._state(line, terms, world)
+                if state.number != len(proof.states) or state.number > _STATES:
+                    raise self.error("the states are not numbered in order")
+                proof.states[state.number] = state
+
+    def _state(self, line: Any, terms: TermReader, world: World) -> Listed:
+        names = ("state", "context", "at", "nmi_blocked", "counts", "owed", "positions")
+        fields = self._fields(line, (*names, "cells", "memory", "when", "rank", "steps"))
+        context = self._text(fields["context"])
+        if context not in world.homes:
+            raise self.error(f"no context is called '{context}'")
+        at = HOME if fields["at"] == "home" else self._address(fields["at"])
+        if at != HOME and at not in world.machine.program.instructions:
+            raise self.error("no instruction stands where this state is")
+        rank = fields["rank"]
+        return Listed(
+            self._number(fields["state"]),
+            context,
+            at,
+            self._flag(fields["nmi_blocked"]),
+            self._ghost(fields),
+            self._cells(fields["cells"], terms),
+            dict([self._word(entry, terms) for entry in self._list(fields["memory"])]),
+            tuple([self._condition(n, terms) for n in self._list(fields["when"])]),
+            None if rank is None else self._number(rank),
+            tuple([self._hint(entry) for entry in self._list(fields["steps"])]),
+        )
+
+    def _ghost(self, fields: Mapping[str, Any]) -> Ghost:
+        owed = tuple([self._flag(o) for o in self._list(fields["owed"])])
+        return Ghost(self._numbers(fields["counts"]), owed, frozenset(self._numbers(fields["positions"])))
+
+    def _cells(self, entries: Any, terms: TermReader) -> dict[str, Expr]:
+        if not isinstance(entries, dict):
+            raise self.error("'cells' is no mapping")
+        cells = {}
+        for name, number in entries.items():
+            if name not in CELLS or name == "cpl":
+                raise self.error(f"'{name[:100]}' is no cell that can be listed")
+            cells[name] = terms.get(number, CELLS[name])
+        return cells
+
+    def _word(self, entry: Any, terms: TermReader) -> tuple[Word, Expr]:
+        region, offset, number = self._list(entry, 3)
+        return terms.word(region, offset), terms.get(number, 64)
+
+    def _condition(self, number: Any, terms: TermReader) -> Expr:
+        return terms.get(number, 1)
+
+    def _hint(self, entry: Any) -> Hint:
+        action, target, stands = self._list(entry, 3)
+        found = tuple([self._stand(s) for s in self._list(stands)])
+        return Hint(self._text(action), self._number(target), found)
+
+    def _stand(self, entry: Any) -> Stands:
+        if entry is None:
+            return None
+        if isinstance(entry, list):
+            kind, number = self._list(entry, 2)
+            if kind != "choice":
+                raise self.error("an unknown stands for an unknown, a choice or null")
+            return (self._number(number),)
+        return self._number(entry)
+
+    # values
+
+    def _fields(self, line: Any, names: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(line, dict) or set(line) != set(names):
+            raise self.error(f"a line with {', '.join(names)} belongs here")
+        return line
+
+    def _list(self, value: Any, length: int | None = None) -> list[Any]:
+        if not isinstance(value, list) or len(value) > _LONGEST_LIST or length not in (None, len(value)):
+            raise self.error("a list of another length belongs here")
+        return value
+
+    def _text(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise self.error("a text belongs here")
+        return value
+
+    def _texts(self, value: Any) -> tuple[str, ...]:
+        return tuple([self._text(v) for v in self._list(value)])
+
+    def _number(self, value: Any) -> int:
+        if type(value) is not int or not 0 <= value < 1 << 32:
+            raise self.error("a number of 32 bits belongs here")
+        return value
+
+    def _numbers(self, value: Any) -> tuple[int, ...]:
+        return tuple([self._number(v) for v in self._list(value)])
+
+    def _flag(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.error("true or false belongs here")
+        return value
+
+    def _address(self, value: Any) -> int:
+        text = self._text(value)
+        if len(text) > 18 or not text.startswith("0x") or not all(c in "0123456789abcdef" for c in text[2:]):
+            raise self.error("an address in hexadecimal belongs here")
+        return int(text, 16)
