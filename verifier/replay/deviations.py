@@ -75,6 +75,13 @@ def _truncated_rsp(machine: MachineConfig, leg: Leg, _right: Values) -> Values:
     return {"rip": there.entry, "cr2": cells["rsp"] & mask, (frame[1] - 8, 8): 0}
 
 
+def _null_selectors(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    if _return_size(machine, leg) is None or leg.outcome.state.cells["cpl"] == leg.before.cells["cpl"]:
+        return {}
+    selectors = {name: leg.before.cells[name] for name in ("fs", "gs")}
+    return {name: value for name, value in selectors.items() if 0 < value < 4 and right.get(name) == 0}
+
+
 def _no_rf(_machine: MachineConfig, leg: Leg, right: Values) -> Values:
     frame = _frame(leg)
     if frame is None or frame[0] not in EVENTS or not EVENTS[frame[0]].saved_rf or leg.before.cells["rf"]:
@@ -106,6 +113,13 @@ DEVIATIONS = (
         "\"Stack Behavior in 64-Bit Mode\"; rule R3)",
         "IRET with an operand of 16 or 32 bits pops at RSP modulo 2^32, or modulo 2^16 if SS is null (`get_sp_mask`)",
         _truncated_rsp,
+    ),
+    Deviation(
+        "null-fs-and-gs-stay",
+        "qemu",
+        "IRET to an outer CPL treats DS, ES, FS and GS alike (SDM vol. 2A, IRET; rule R10)",
+        "null selectors 1 to 3 become 0 in DS and ES, and stay in FS and GS (`validate_seg`)",
+        _null_selectors,
     ),
     Deviation(
         "no-rf-in-fault-frames",

@@ -12,6 +12,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Self
 
+from verifier.machine.rules import RULES
 from verifier.replay.gdb import PATIENCE, Gdb
 from verifier.replay.machine import MORE, REGISTERS, MachineError, Shutdown, Unsupported
 from verifier.replay.probe import nmi_blocked
@@ -38,7 +39,13 @@ class Qemu:
     """See `verifier.replay.machine.Machine`."""
 
     name = "qemu"
-    rules: Mapping[str, int] = {"ist_nulls_ss": 1, "fault_in_nmi_delivery_blocks": 1, "repeated_shadow_ends": 0}
+    rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
+        "ist_nulls_ss": 1,
+        "fault_in_nmi_delivery_blocks": 1,
+        "outer_return_clears_base": 1,
+        "outer_return_clears_null": 1,
+        "late_sysret_fault": 1,
+    }
 
     def __init__(self, image: Image) -> None:
         """Boot. Raises MissingTool, MachineError."""
