@@ -53,6 +53,7 @@ ERRORS = (
     ("nop\nretw\n", 2, 1, "CPUs differ", "'ret'"),
     ("nop\nk == 3\n", 2, 1, "'==' is not supported", "'='"),
     ("nop\n x: .octa 3\n", 2, 2, ".octa is not supported", None),
+    ("nop\n.p2align 3,\n", 2, 10, "a value is missing", None),
     ("nop\n= 3\n", 2, 1, "neither", None),
     ("nop\n.include \"x\"\n", 2, 1, "folder", None),
     ("nop\n.incbin \"x\"\n", 2, 1, "not supported", None),

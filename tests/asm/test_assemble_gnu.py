@@ -67,6 +67,7 @@ REJECTED = (
     ".cfi_startproc\n.cfi_def_cfa %rsp\n.cfi_endproc", ".cfi_startproc\n.cfi_def_cfa_offset k\n.cfi_endproc\nk=1",
     ".cfi_startproc\n.cfi_undefined %foo\n.cfi_endproc", ".cfi_startproc\n.cfi_restore_state\n.cfi_endproc",
     ".cfi_startproc\n.cfi_personality 0\n.cfi_endproc", ".cfi_sections foo",
+    '.ascii"9"', '.ifeqs a,a\n.endif', '.ifeqs "a" b,"a"\n.endif', ".ifc a\n.endif",
     ".lcomm c,4,4", '.section .x,"ax",@progbits,4', '.section .x,"a",progbits',
 )  # fmt: skip
 

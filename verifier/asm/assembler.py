@@ -112,14 +112,14 @@ class _Run:
             self._assign(statement, line[: assignment.end(1)], line[assignment.end() :])
         elif stream.is_control(name):
             stream.control(name, statement, arguments)
+        elif match := _EQUIVALENCE.match(line.text):
+            raise line.error("'==' is not supported here", "write '='", 0, match.end())
         elif line.text == "...":
             self._no_pending()
             hole(self.assembly, statement)
         elif name.startswith("."):
             self._no_pending()
             self._directive(name, statement, line, arguments, stream)
-        elif match := _EQUIVALENCE.match(line.text):
-            raise line.error("'==' is not supported here", "write '='", 0, match.end())
         else:
             self._instruction(name, statement, line, stream)
 
@@ -145,6 +145,8 @@ class _Run:
         if handler is None:
             hint = nearest(name, {*DIRECTIVES, *stream.words()})
             raise line.error(f"unknown directive '{name}'", hint, 0, len(name))
+        if line.text[len(name) : len(name) + 1] == '"':
+            raise line.error(f"a blank is missing after {name}", None, 0, len(name))
         handler(self.assembly, statement, arguments)
 
     def _instruction(self, name: str, statement: Statement, line: Line, stream: Input) -> None:

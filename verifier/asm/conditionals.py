@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.asm.budget import DEPTH
+from verifier.asm.data import decode_string
 from verifier.asm.expression import parse
+from verifier.asm.macros import compact
 from verifier.asm.operands import split
 
 if TYPE_CHECKING:
@@ -110,12 +112,20 @@ class Conditionals:
                 raise line.error(f".{word} needs a name")
             defined = self._assembly.symbols.entry_or_none(arguments.text) is not None
             return defined == (word == "ifdef")
-        return self._equal(line, arguments) == (word in ("ifc", "ifeqs"))
+        equal = _equal_strings if word in ("ifeqs", "ifnes") else _equal_texts
+        return equal(line, arguments) == (word in ("ifc", "ifeqs"))
 
-    def _equal(self, line: Line, arguments: Line) -> bool:
-        parts = [part.text for part in split(arguments)]
-        if arguments.text.startswith(","):
-            parts = ["", arguments.text[1:].strip()]
-        if len(parts) != 2:
-            raise line.error("two texts are compared, separated by a comma")
-        return parts[0] == parts[1]
+
+def _equal_texts(line: Line, arguments: Line) -> bool:
+    """What stands before and after the first comma, wherever that is, with no more blanks than GNU as sees."""
+    first, comma, second = compact(arguments.text).partition(",")
+    if not comma:
+        raise line.error("two texts are compared, separated by a comma")
+    return first.strip() == second.strip()
+
+
+def _equal_strings(line: Line, arguments: Line) -> bool:
+    parts = list(split(arguments))
+    if len(parts) != 2:
+        raise line.error("two strings are compared, separated by a comma")
+    return decode_string(parts[0]) == decode_string(parts[1])

@@ -113,6 +113,8 @@ def _align(power: bool, assembly: Assembly, statement: Statement, arguments: Lin
         raise parts[0].error("the alignment is not a power of two")
     if alignment > LARGEST_ALIGNMENT:
         raise parts[0].error(f"an alignment above {LARGEST_ALIGNMENT:#x} is not supported")
+    if len(parts) == 2 and not parts[1].text:
+        raise arguments.error("a value is missing beside a comma")
     section = assembly.current
     fill = None if section.executable else 0
     if len(parts) > 1 and parts[1].text:

@@ -65,9 +65,9 @@ def _push(assembly: Assembly, statement: Statement, arguments: Line) -> None:
 
 
 def _pop(assembly: Assembly, statement: Statement, arguments: Line) -> None:
-    _alone(statement, arguments)
     if not assembly.stack:
         raise statement.line.error(".popsection without .pushsection")
+    _alone(statement, arguments)
     assembly.current, assembly.previous = assembly.stack.pop()
 
 

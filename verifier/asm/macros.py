@@ -123,7 +123,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
     return "".join(result), at
 
 
-def _compact(text: str) -> str:
+def compact(text: str) -> str:
     """Blanks removed where GNU as removes them: beside operators, outside strings."""
     parts = re.split(r'("(?:\\.|[^"\\])*")', text)
     for i in range(0, len(parts), 2):
@@ -141,7 +141,7 @@ def _compact(text: str) -> str:
 
 def bind(macro: Macro, call: Line) -> dict[str, str]:
     """The arguments of a call by parameter name; `AsmError` for too many, unknown or missing ones."""
-    text = _compact(call.text)
+    text = compact(call.text)
     given: dict[str, str] = {}
     at = position = 0
     keywords = False
@@ -212,7 +212,7 @@ def expansion(
 
 def items(line: Line) -> list[str]:
     """The values of ``.irp``: separated by commas or blanks."""
-    text = _compact(line.text)
+    text = compact(line.text)
     found, at = [], 0
     while at < len(text):
         value, at = _argument(text, at)

@@ -69,3 +69,21 @@ ret
 .byte 22
 .endif
 later: nop
+.ifc a  b,	a b
+.byte 23
+.endif
+.ifc a + b,a+b
+.byte 24
+.endif
+.ifc "a,b","a,b"
+.byte 25
+.endif
+.ifc (a,b),(a
+.byte 26
+.endif
+.ifeqs "a b","a\040b"
+.byte 27
+.endif
+.ifnes "a,b" , "a,c"
+.byte 28
+.endif

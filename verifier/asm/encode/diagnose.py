@@ -23,6 +23,7 @@ _NOT_IN_64_BIT = frozenset(
 )  # fmt: skip
 #: Accepted by GNU as; Intel ignores the operand-size prefix here, AMD truncates RIP (Vol. 2A, CALL and RET).
 _CPU_DEPENDENT = frozenset(("callw", "jmpw", "retw"))
+_NO_SUCH = "x87, vector, virtualization and enclave instructions are not supported"
 
 
 def unknown(mnemonic: str, known: Iterable[str]) -> EncodeError:
@@ -32,7 +33,8 @@ def unknown(mnemonic: str, known: Iterable[str]) -> EncodeError:
     if mnemonic in _CPU_DEPENDENT:
         hint = f"write '{mnemonic[:-1]}' for the 64-bit one"
         return EncodeError(f"'{mnemonic}' is not supported: CPUs differ on 16-bit near branches", None, hint)
-    return EncodeError(f"unknown mnemonic '{mnemonic[:40]}'", None, nearest(mnemonic[:40], known))
+    hint = nearest(mnemonic[:40], known) or _NO_SUCH
+    return EncodeError(f"unknown mnemonic '{mnemonic[:40]}'", None, hint)
 
 
 def diagnose(

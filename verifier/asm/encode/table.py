@@ -218,6 +218,8 @@ mfence   -    -     0FAEF0
 sfence   -    -     0FAEF8
 monitor  -    -     0F01C8
 monitor  -    =rax,=ecx,=edx 0F01C8 bare
+monitor  -    =rax,=ecx,=rdx 0F01C8 bare
+monitor  -    =rax,=rcx,=edx 0F01C8 bare
 monitor  -    =rax,=rcx,=rdx 0F01C8 bare
 mwait    -    -     0F01C9
 mwait    -    =eax,=ecx 0F01C9 bare
