@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.lift import lift
 from verifier.machine.events import EVENTS
+from verifier.trace.confirm import rflags
+from verifier.trace.interpreter.returns import HIGH_FLAGS, LOW_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +23,7 @@ Item = str | tuple[int, int]
 Values = Mapping[Item, int]
 
 _RF = 1 << 16
+_MASK = (1 << 64) - 1
 _EXT = 1
 
 
@@ -47,13 +51,13 @@ def _frame(leg: Leg) -> tuple[str, int, bool] | None:
     return name, rsp + (8 if coded else 0), coded
 
 
-def _return_size(machine: MachineConfig, leg: Leg) -> int | None:
-    """The operand size of the IRET that a step executes, or None."""
+def _return_size(machine: MachineConfig, leg: Leg, opcode: str = "iret") -> int | None:
+    """The operand size of the IRET (or SYSRET) that a step executes, or None."""
     instruction = machine.program.instructions.get(leg.before.rip)
     if leg.move.action != "execute" or instruction is None:
         return None
     last = lift(instruction).terminator
-    return last.attr if last.opcode == "iret" and isinstance(last.attr, int) else None
+    return last.attr if last.opcode == opcode and isinstance(last.attr, int) else None
 
 
 def _faulted_iret(machine: MachineConfig, leg: Leg, right: Values) -> Values:
@@ -98,6 +102,115 @@ def _no_ext(_machine: MachineConfig, leg: Leg, right: Values) -> Values:
     return {place: right[place] & ~_EXT} if right.get(place, 0) & _EXT else {}
 
 
+def _short_pop(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """Three items are popped, and RSP is counted on as far as the SS in use has an address size."""
+    size, cells = _return_size(machine, leg), leg.before.cells
+    if size is None or size == 64 or cells["nt"]:
+        return {}
+    rip, cs, flags = _items(leg, 3, size // 8)
+    code = machine.segments.get(cs & 0xFFFF)
+    if code is None or code.kind != "code" or code.dpl != cells["cpl"] or cs & 3 != cells["cpl"]:
+        return {}
+    wide = 0xFFFF_FFFF if cells["ss"] & ~3 else 0xFFFF
+    rsp = cells["rsp"] & ~wide | cells["rsp"] + 3 * size // 8 & wide
+    rsp &= _MASK if code.long else 0xFFFF_FFFF
+    return _returned(leg, right, size, {"rip": rip, "cs": cs & 0xFFFF, "ss": cells["ss"], "rsp": rsp}, flags)
+
+
+def _null_stack(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """The return is made, to the null SS that the frame has."""
+    if _return_size(machine, leg) != 64 or leg.before.cells["nt"]:
+        return {}
+    rip, cs, flags, rsp, ss = _items(leg, 5, 8)
+    code = machine.segments.get(cs & 0xFFFF)
+    if code is None or not code.long or code.dpl != cs & 3 or cs & 3 == 3 or ss & 0xFFFC or ss & 3 == cs & 3:
+        return {}
+    return _returned(leg, right, 64, {"rip": rip, "cs": cs & 0xFFFF, "ss": ss & 0xFFFF, "rsp": rsp}, flags)
+
+
+def _items(leg: Leg, count: int, size: int) -> list[int]:
+    """What lies on the stack, in items of ``size`` bytes."""
+    return [leg.before.read(leg.before.cells["rsp"] + i * size & _MASK, size) for i in range(count)]
+
+
+def _returned(leg: Leg, right: Values, size: int, registers: Mapping[str, int], flags: int) -> Values:
+    """A return instead of a fault: with these registers and popped flags, and without a frame. Rule R9."""
+    cells = leg.before.cells
+    loaded = LOW_FLAGS + (() if size == 16 else HIGH_FLAGS) + (("if",) if cells["cpl"] <= cells["iopl"] else ())
+    if cells["cpl"] == 0:
+        loaded += ("iopl",) if size == 16 else ("iopl", "vif", "vip")
+    mask = sum((1 << RFLAGS_LAYOUT[flag][1]) - 1 << RFLAGS_LAYOUT[flag][0] for flag in loaded)
+    found: dict[Item, int] = {"rflags": flags & mask | rflags(leg.before) & ~(mask | _RF)}
+    found.update(registers)
+    return found | {item: leg.before.read(*item) for item in right if not isinstance(item, str)}
+
+
+def _bad_target(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """The return is made, and the fetch at its target faults in the next step."""
+    if _return_size(machine, leg) != 64 or leg.before.cells["nt"]:
+        return {}
+    rip, cs, flags, rsp, ss = _items(leg, 5, 8)
+    if rip >> 47 in (0, 0x1FFFF):
+        return {}
+    registers = {"rip": rip, "cs": cs & 0xFFFF, "ss": ss & 0xFFFF, "rsp": rsp}
+    if cs & 3 > leg.before.cells["cpl"]:
+        segments = {name: machine.segments.get(leg.before.cells[name]) for name in ("ds", "es", "fs", "gs")}
+        registers |= {name: 0 for name, segment in segments.items() if segment is not None and segment.dpl < cs & 3}
+    return _returned(leg, right, 64, registers, flags)
+
+
+def _sysret_rf(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """RF comes from R11 too."""
+    if _return_size(machine, leg, "sysret") is None:
+        return {}
+    place = _flags_place(leg)
+    return {place: right[place] | leg.before.cells["r11"] & _RF} if place in right else {}
+
+
+def _flags_place(leg: Leg) -> Item:
+    """Where the RFLAGS of an instruction are after it: in the frame of the #DB that followed it, or where they were."""
+    frame = _frame(leg)
+    return (frame[1] + 16, 8) if frame is not None and frame[0] == "debug" else "rflags"
+
+
+def _iteration_rf(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    instruction = machine.program.instructions.get(leg.before.rip)
+    if leg.move.action != "execute" or instruction is None or not instruction.prefixes:
+        return {}
+    place, state = _flags_place(leg), leg.outcome.state
+    after = state.rip if isinstance(place, str) else state.read(place[0] - 16, 8)
+    return {place: right[place] & ~_RF} if after == leg.before.rip and place in right else {}
+
+
+def _double_fault_rf(_machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    frame = _frame(leg)
+    if frame is None or frame[0] != "double_fault":
+        return {}
+    place = (frame[1] + 16, 8)
+    return {place: right[place] | _RF} if place in right else {}
+
+
+def _early_push(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    instruction = machine.program.instructions.get(leg.before.rip)
+    if leg.move.action != "execute" or instruction is None or instruction.mnemonic != "call":
+        return {}
+    place = (leg.before.cells["rsp"] - 8 & _MASK, 8)
+    faulted = "general_protection" in leg.outcome.delivered and place in right
+    return {place: instruction.address + instruction.length} if faulted else {}
+
+
+def _narrow_rsp(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """RSP loses its upper half where a 32-bit segment is entered; a #DB right after that has saved such a one."""
+    frame = _frame(leg)
+    if frame is not None and frame[0] == "debug":
+        cs, place = leg.outcome.state.read(frame[1] + 8, 8), (frame[1] + 24, 8)
+        narrow: Item = place
+    else:
+        cs, narrow = leg.outcome.state.cells["cs"], "rsp"
+    code = machine.segments.get(cs)
+    return {narrow: right[narrow] & 0xFFFF_FFFF} if code is not None and not code.long and narrow in right else {}
+
+
 DEVIATIONS = (
     Deviation(
         "faulting-iret-keeps-nmis-blocked",
@@ -113,6 +226,21 @@ DEVIATIONS = (
         "\"Stack Behavior in 64-Bit Mode\"; rule R3)",
         "IRET with an operand of 16 or 32 bits pops at RSP modulo 2^32, or modulo 2^16 if SS is null (`get_sp_mask`)",
         _truncated_rsp,
+    ),
+    Deviation(
+        "iretq-to-a-bad-rip-is-made",
+        "qemu",
+        "IRET to a RIP that is not canonical is #GP(0), and the frame has the IRET (SDM vol. 2A, IRET; rule R6)",
+        "everything is popped, and the next fetch is #GP(0): the frame has the bad RIP (`helper_ret_protected`)",
+        _bad_target,
+    ),
+    Deviation(
+        "no-rf-between-iterations",
+        "qemu",
+        "an event between the iterations of a string instruction saves RF=1 (SDM vol. 3B, Debug, "
+        "\"Instruction-Breakpoint Exception Condition\"; rules N11 and F14)",
+        "RF is 0 then",
+        _iteration_rf,
     ),
     Deviation(
         "null-fs-and-gs-stay",
@@ -136,6 +264,57 @@ DEVIATIONS = (
         "\"Error Code\"; rule F9)",
         "EXT is 0",
         _no_ext,
+    ),
+    Deviation(
+        "short-iret-pops-three-items",
+        "bochs",
+        "in 64-bit mode IRET pops SS and RSP too, whatever the operand size (SDM vol. 2A, IRET; rule R3)",
+        "IRET with an operand of 16 or 32 bits to the same CPL pops three items, and adds to SP or ESP (`long_iret`)",
+        _short_pop,
+    ),
+    Deviation(
+        "null-ss-of-any-rpl",
+        "bochs",
+        "IRET with a null SS whose RPL is not the new CPL is #GP(0) (SDM vol. 2A, IRET; rule R5)",
+        "any null SS is good for 64-bit code below CPL 3 (`long_iret`)",
+        _null_stack,
+    ),
+    Deviation(
+        "sysret-loads-rf",
+        "bochs",
+        "SYSRET clears RF (SDM vol. 2B, SYSRET; rule I8)",
+        "RF comes from R11",
+        _sysret_rf,
+    ),
+    Deviation(
+        "no-rf-between-iterations",
+        "bochs",
+        "an event between the iterations of a string instruction saves RF=1 (SDM vol. 3B, Debug, "
+        "\"Instruction-Breakpoint Exception Condition\"; rules N11 and F14)",
+        "RF is 0 then",
+        _iteration_rf,
+    ),
+    Deviation(
+        "rf-in-frames-of-double-faults",
+        "bochs",
+        "#DF is an abort: it saves RF as it is (SDM vol. 3B, Debug, \"Instruction-Breakpoint Exception Condition\"; "
+        "rule F14)",
+        "RF is 1, from the fault before",
+        _double_fault_rf,
+    ),
+    Deviation(
+        "call-pushes-before-it-faults",
+        "bochs",
+        "CALL of an address that is not canonical does nothing but fault (so does an AMD EPYC; rule A3)",
+        "the return address has been written already, below RSP",
+        _early_push,
+    ),
+    Deviation(
+        "narrow-rsp-in-compatibility-mode",
+        "bochs",
+        "the upper half of RSP is left open where a 32-bit segment is entered (SDM vol. 1, 3.4.1.1); here it stays",
+        "it becomes 0 (`handleCpuModeChange`)",
+        _narrow_rsp,
     ),
 )
 
