@@ -42,13 +42,25 @@ WAYS = [
     ("fault_keeps_held_trap", "jmp *%rax", {}, "execute", {"rax": BAD, "tf": 1, "inhibit": 1}, how, LOST, LOST),
     ("fault_keeps_held_trap", "int $0x80", {"ist": ("stack_fault", "debug"), "rsp": BAD}, "execute", HELD_TRAP, how,
      ("stack_fault",), ("stack_fault", "debug")),
-    ("fault_keeps_held_trap", "int $0x80", {}, "execute", HELD_TRAP, how, *2 * [("software_interrupt", "debug")]),
+    ("int_keeps_held_trap", "int $0x80", {}, "execute", HELD_TRAP, how,
+     ("software_interrupt",), ("software_interrupt", "debug")),
+    ("int_keeps_held_trap", "nop", {}, "execute", HELD_TRAP, how, ("debug",), ("debug",)),
+    ("frame_below_the_edge", "nop", {"ist": ("stack_fault",), "rsp": BAD + 8}, "nmi", {}, how,
+     ("stack_fault",), "wild-write"),
+    ("frame_below_the_edge", "nop", {"ist": ("stack_fault",), "rsp": BAD + 16}, "nmi", {}, how,
+     *2 * [("stack_fault",)]),
+    ("any_null_ss", "iretq", {"words": (HOME_RIP, 0x10, flags(), 0, 3)}, "execute", {}, how, LOST, "wild-jump"),
+    ("any_null_ss", "iretq", {"words": (HOME_RIP, 0x33, flags(), 0, 3)}, "execute", {}, how, LOST, LOST),
+    ("rip_is_cut", "iretq", {"words": (1 << 32 | HOME_RIP, 0x23, flags(), 0, 0x2B)}, "execute", {}, how, LOST, ()),
+    ("rip_is_cut", "iretq", {"words": (BAD, 0x33, flags(), 0, 0x2B)}, "execute", {}, how, LOST, LOST),
     ("event_keeps_held_trap", "nop", {}, "nmi", HELD_TRAP, how, ("nmi",), ("nmi", "debug")),
-    ("event_keeps_held_trap", "nop", {}, "machine_check", HELD_TRAP, how, ("machine_check",), ("machine_check", "debug")),
+    ("event_keeps_held_trap", "nop", {}, "machine_check", HELD_TRAP, how,
+     ("machine_check",), ("machine_check", "debug")),
     ("event_keeps_held_trap", "nop", {}, "nmi", {"tf": 1, "inhibit": 1}, how, ("nmi",), ("nmi",)),
     ("outer_return_clears_base", "iretq", {"words": HOMEWARDS}, "execute", {"fs": 0x1B, "fs_base": 7},
      cell("fs_base"), 7, 0),
-    ("outer_return_clears_base", "iretq", {"words": HOMEWARDS}, "execute", {"gs": 3, "gs_base": 7}, cell("gs_base"), 7, 7),
+    ("outer_return_clears_base", "iretq", {"words": HOMEWARDS}, "execute", {"gs": 3, "gs_base": 7},
+     cell("gs_base"), 7, 7),
     ("outer_return_clears_null", "iretq", {"words": HOMEWARDS}, "execute", {"ds": 3}, cell("ds"), 3, 0),
     ("outer_return_clears_null", "iretq", {"words": HOMEWARDS}, "execute", {"ds": 0x2B}, cell("ds"), 0x2B, 0x2B),
     ("late_sysret_fault", "sysretq", {}, "execute", {"rcx": BAD}, how, LOST, "wild-jump"),
@@ -64,7 +76,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("name", "text", "given", "action", "cells", "seen", "off", "on"), WAYS)
 def test_a_rule_in_which_processors_differ(name, text, given, action, cells, seen, off, on):
-    """A2, F10, H5, I8, R10, S4, S7: in the symbolic machine and, confirmed by `Case.go`, in the interpreter."""
+    """A2, F5, F10, H5, I8, R5, R6, R10, S4, S6, S7: symbolic, and (confirmed by `Case.go`) on the interpreter."""
     if cells.get("rsp") == BAD:
         given = given | {"rsp": BAD, "ist": ("stack_fault", "general_protection")}
     for value, expected in ((0, off), (1, on)):

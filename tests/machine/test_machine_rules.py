@@ -234,7 +234,7 @@ def test_a_load_of_ss_holds_the_trap_back_for_one_instruction():
     assert Case("mov %ax, %ss").one(tf=1, rax=0x18).edge.delivered == ()
     assert Case("nop").one(tf=1, inhibit=2).edge.delivered == ("debug",)
     assert Case("int3").one(tf=1).edge.delivered == ("breakpoint",)
-    late = Case("int3").one(tf=1, inhibit=2)
+    late = Case("int3", rules={"int_keeps_held_trap": 1}).one(tf=1, inhibit=2)
     assert (late.edge.delivered, late.frame()[0]) == (("breakpoint", "debug"), late.address("breakpoint"))
 
 

@@ -116,7 +116,9 @@ def _new_rsp(x: Execution, gate: Gate, old_cpl: int) -> Term:
     else:
         rsp = x.get("rsp")
     if not x.decide(canonical(rsp)):
-        raise Fault(12)
+        edge = eq(extract(rsp, 63, 4), const(1 << 43, 60))
+        if not x.decide(and_(edge, rule("frame_below_the_edge"))):
+            raise Fault(12)
     aligned = _align(x, rsp)
     if not x.layout.is_region_address(aligned):
         raise Unresolved(f"{gate.event} pushes its frame at {x.describe(aligned)}, whose region is not known")

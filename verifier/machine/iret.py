@@ -34,8 +34,7 @@ def iret(x: Execution, width: int) -> None:
     segment = _check_cs(x, cs, old_cpl)
     new_cpl = segment.dpl
     _check_ss(x, ss, segment)
-    if not x.decide(_within(rip, segment)):
-        raise Fault(GENERAL_PROTECTION)  # R6
+    rip = _target(x, rip, segment)
     follow_compatibility(segment)
     _load_flags(x, image, old_cpl)
     x.put("cs", cs)
@@ -68,9 +67,13 @@ def _check_cs(x: Execution, cs: Term, old_cpl: int) -> Segment:
     raise Fault(GENERAL_PROTECTION, ite(_null(cs), const(0, 32), _selector_error(cs)))
 
 
-def _within(rip: Term, segment: Segment) -> Term:
-    """Canonical for 64-bit code (rule R6); for other code below the segment's limit of 4 GB."""
-    return canonical(rip) if segment.long else ult(rip, const(1 << 32, 64))
+def _target(x: Execution, rip: Term, segment: Segment) -> Term:
+    """Rule R6: canonical for 64-bit code; for other code below the segment's limit of 4 GB, or made so."""
+    if x.decide(canonical(rip) if segment.long else ult(rip, const(1 << 32, 64))):
+        return rip
+    if not segment.long and x.decide(rule("rip_is_cut")):
+        return zext(extract(rip, 31, 0), 64)
+    raise Fault(GENERAL_PROTECTION)
 
 
 def follow_compatibility(segment: Segment) -> None:
@@ -80,13 +83,13 @@ def follow_compatibility(segment: Segment) -> None:
 
 
 def _check_ss(x: Execution, ss: Term, code: Segment) -> None:
-    """Rule R5: null only below CPL 3, for 64-bit code, with RPL = CPL; else a writable data segment of that DPL."""
+    """Rule R5: null only below CPL 3, for 64-bit code, perhaps with RPL = CPL; else a writable data segment."""
     new_cpl = code.dpl
     good = [
         _is(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
     ]
     if new_cpl < 3 and code.long:
-        good.append(eq(ss, const(new_cpl, 16)))
+        good += [eq(ss, const(new_cpl, 16)), and_(_null(ss), rule("any_null_ss"))]
     if x.decide(any_of(good)):
         return
     raise Fault(GENERAL_PROTECTION, ite(_null(ss), const(0, 32), _selector_error(ss)))

@@ -196,10 +196,11 @@ def _held_trap(x: Execution) -> Term:
 
 
 def _still_held(x: Execution, block: Block, held: Term) -> Term:
-    """Rules S6 and S7: it comes after the instruction, and perhaps not where an INT n has faulted."""
-    if block.terminator.opcode == "interrupt" and x.delivered[-1] not in SOFTWARE:
-        return and_(held, rule("fault_keeps_held_trap"))
-    return held
+    """Rules S6 and S7: it comes after the instruction, but perhaps not after an INT n."""
+    if block.terminator.opcode != "interrupt":
+        return held
+    entered = x.delivered[-1] in SOFTWARE
+    return and_(held, rule("int_keeps_held_trap" if entered else "fault_keeps_held_trap"))
 
 
 def _end_repeated_shadow(x: Execution) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.ops import Access
 from verifier.machine.events import BY_VECTOR, EVENTS
-from verifier.recheck.expression import Expr, const, extract, ite, offset, or_, zext
+from verifier.recheck.expression import Expr, and_, const, eq, extract, ite, offset, or_, zext
 from verifier.recheck.step import Fault, Mishap, Undecided
 from verifier.recheck.world import canonical, image, rule
 
@@ -123,7 +123,10 @@ def _new_stack(step: Step, gate: Gate) -> Expr:
         raise Mishap("no-gate", f"the frame of {gate.event} needs RSP0, which is not given")
     else:
         rsp = step.world.top(machine.rsp0)
-    if not step.decide(canonical(rsp)):
+    if step.decide(canonical(rsp)):
+        return rsp
+    above_the_lower_half = eq(extract(rsp, 63, 4), const(1 << 43, 60))
+    if not step.decide(and_(above_the_lower_half, rule("frame_below_the_edge"))):
         raise Fault(12)
     return rsp
 

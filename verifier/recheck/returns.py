@@ -32,9 +32,7 @@ def iret(step: Step, width: int) -> None:
     rip, cs, ss = zext(rip, 64), extract(cs, 15, 0), extract(ss, 15, 0)
     code = _code_segment(step, cs)
     _check_stack_segment(step, ss, code)
-    good = canonical(rip) if code.long else ult(rip, const(1 << 32, 64))
-    if not step.decide(good):
-        raise Fault(_GP)  # R6
+    rip = _target(step, rip, code)
     if not code.long and code.dpl != 3:
         raise Mishap("wild-jump", f"to 32-bit code at CPL {code.dpl}")
     _load_flags(step, flags)
@@ -46,6 +44,19 @@ def iret(step: Step, width: int) -> None:
     if outward:
         _leave_segments(step)
     step.transfer(rip)
+
+
+def _target(step: Step, rip: Expr, code: Segment) -> Expr:
+    """Rule R6."""
+    if code.long:
+        if step.decide(canonical(rip)):
+            return rip
+        raise Fault(_GP)
+    if step.decide(ult(rip, const(1 << 32, 64))):
+        return rip
+    if step.decide(rule("rip_is_cut")):
+        return zext(extract(rip, 31, 0), 64)
+    raise Fault(_GP)
 
 
 def _bad(selector: Expr) -> Fault:
@@ -71,7 +82,8 @@ def _check_stack_segment(step: Step, ss: Expr, code: Segment) -> None:
     segments = step.world.machine.segments.values()
     good = [_means(ss, s, code.dpl) for s in segments if s.kind == "data" and s.dpl == code.dpl]
     if code.long and code.dpl < 3:
-        good.append(eq(ss, const(code.dpl, 16)))
+        null = eq(extract(ss, 15, 2), const(0, 14))
+        good += [eq(ss, const(code.dpl, 16)), and_(null, rule("any_null_ss"))]
     if not step.decide(any_of(good)):
         raise _bad(ss)
 

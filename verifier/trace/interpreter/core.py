@@ -137,11 +137,12 @@ class Interpreter:
     def _traps(self, before: ConcreteState, after: Work, block: Block) -> bool:
         """Whether a #DB follows an instruction (I4), at once or held back by an SS load before it (S3, S6).
 
-        INT n clears TF and so has no trap of its own; if it faults, one that is held may be lost (S7).
+        INT n clears TF and so has no trap of its own; one that is held may be lost by it (S6, S7).
         """
         held = self._holds_trap(before)
         if block.terminator.opcode == "interrupt":
-            return held and (after.delivered[-1] in SOFTWARE or self._rules.get("fault_keeps_held_trap", 0) == 1)
+            name = "int_keeps_held_trap" if after.delivered[-1] in SOFTWARE else "fault_keeps_held_trap"
+            return held and self._rules.get(name, 0) == 1
         return held or (before.cells["tf"] == 1 and after.cells["inhibit"] != SS_SHADOW)
 
     def _block(self, instruction: Instruction) -> Block:

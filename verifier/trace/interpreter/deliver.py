@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RF_BIT = 1 << 16
 DR6_BS = 1 << 14
+#: Just above the lower canonical half.
+LOWER_END = 1 << 47
 
 #: First and second fault class that make a double fault (H2); everything else is handled serially.
 DOUBLE: frozenset[tuple[FaultClass, FaultClass]] = frozenset(
@@ -147,7 +149,7 @@ class Delivery:
     def _push_frame(self, work: Work, strike: Strike, rsp: int) -> None:
         """SS, RSP, RFLAGS, CS, RIP and the error code, below the aligned stack pointer (F5 to F7, F14)."""
         cells, top = work.cells, rsp & ~15
-        if not canonical(top):
+        if not canonical(top) and not (top == LOWER_END and self._rules.get("frame_below_the_edge", 0)):
             raise Fault(STACK_FAULT, 0 if strike.software else 1)
         rflags = work.rflags() | (RF_BIT if strike.saved_rf else 0)
         words = [cells["ss"], cells["rsp"], rflags, *self._resumption(work, strike)]

@@ -114,15 +114,17 @@ class Returns:
     def _check_stack(self, ss: int, cpl: int, code: Segment) -> None:
         """The checks of the return SS for the new privilege level (R5)."""
         if ss & 0xFFFC == 0:
-            protect(cpl == 3 or not code.long or ss & 3 != cpl)
+            any_rpl = self._rules.get("any_null_ss", 0)
+            protect(cpl == 3 or not code.long or (ss & 3 != cpl and not any_rpl))
             return
         segment = self._segments.get(ss & 0xFFFC)
         good = segment is not None and segment.kind == "data" and segment.dpl == ss & 3 == cpl
         protect(not good, ss)
 
-    @staticmethod
-    def _check_target(rip: int, code: Segment) -> int:
-        """The return rip (R6); outside 64-bit code it must lie below the segment's limit of 4 GiB."""
+    def _check_target(self, rip: int, code: Segment) -> int:
+        """The return rip (R6); outside 64-bit code it must lie below the segment's limit of 4 GiB, or is cut to it."""
+        if not code.long and self._rules.get("rip_is_cut", 0):
+            return rip & 0xFFFF_FFFF
         protect(not canonical(rip) if code.long else rip >= 1 << 32)
         return rip
 
