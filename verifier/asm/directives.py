@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from verifier.asm.data import DATA, decode_string, number
+from verifier.asm.data import DATA, decode_string, move_to, number
 from verifier.asm.expression import Const, parse
 from verifier.asm.ignored import IGNORED
 from verifier.asm.operands import split
@@ -127,6 +127,9 @@ def _set(once: bool, assembly: Assembly, statement: Statement, arguments: Line) 
     parts = list(split(arguments))
     if len(parts) != 2:
         raise statement.line.error("a symbol and an expression are needed, separated by a comma")
+    if parts[0].text == ".":
+        move_to(assembly, statement, parts[1])
+        return
     assign(assembly, parts[0], parts[1], once)
 
 

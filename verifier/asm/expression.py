@@ -103,8 +103,9 @@ def signed(value: int) -> int:
 class _Parser:
     """Precedence climbing over the tokens of one line; constants are folded as they are met."""
 
-    def __init__(self, line: Line, scope: Scope) -> None:
+    def __init__(self, line: Line, scope: Scope, branch: bool) -> None:
         self.line = line
+        self.branch = branch
         self.scope = scope
         self.at = 0
         self.depth = 0
@@ -169,8 +170,9 @@ class _Parser:
 
     def name(self, match: re.Match[str]) -> Node:
         span = self.span(match)
-        if (suffix := match.group("at")) and suffix != "@PLT":
-            raise AsmError(f"'{suffix}' is not supported", span, "only @PLT, which changes nothing here")
+        if (suffix := match.group("at")) and not (suffix == "@PLT" and self.branch):
+            hint = "only @PLT in the target of a branch, which changes nothing here"
+            raise AsmError(f"'{suffix}' is not supported", span, hint)
         name = match.group("name")
         return self.scope.here() if name == "." else self.scope.symbol(name, span)
 
@@ -188,9 +190,9 @@ class _Parser:
         return node if value is None else Const(value)
 
 
-def parse(line: Line, scope: Scope) -> Node:
-    """The expression that is the whole of ``line``; `AsmError` if it is none."""
-    return _Parser(line, scope).parse()
+def parse(line: Line, scope: Scope, branch: bool = False) -> Node:
+    """The expression that is the whole of ``line``, the target of a ``branch`` perhaps; `AsmError` if it is none."""
+    return _Parser(line, scope, branch).parse()
 
 
 def number(text: str, span: Span) -> int:

@@ -50,6 +50,8 @@ def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pend
     word = _WORD.match(rest.text)
     if word is None or rest.text[word.end() : word.end() + 1].strip():
         hint = None if rest.text.isascii() else "letters beyond ASCII are not supported in names"
+        if rest.text.startswith("{"):
+            hint = "prefixes in braces, which choose between encodings, are not supported"
         raise rest.error(f"'{rest.text[:40]}' is neither an instruction nor a directive", hint)
     if not assembly.current.executable:
         hint = 'write .section NAME,"ax" for a section with code'

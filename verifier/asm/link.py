@@ -35,6 +35,9 @@ _NOPS = tuple(bytes.fromhex(text) for text in (
     "660f1f840000000000", "662e0f1f840000000000", "66662e0f1f840000000000",
 ))  # fmt: skip
 
+#: Bytes of padding that GNU as has the processor jump over.
+_JUMPED_OVER = 8 * len(_NOPS)
+
 
 class Linker:
     """Lays out one assembly and evaluates everything in it."""
@@ -160,19 +163,30 @@ class Linker:
     def _padding(self, item: Pad, section: SectionBuilder) -> bytes:
         if item.fill is not None:
             return bytes([item.fill]) * item.size
-        return self._nops(item, section, len(_NOPS))
+        over = self._jump_over(item, section) if item.size >= _JUMPED_OVER else b""
+        return over + self._nops(item, section, len(_NOPS), len(over))
+
+    def _jump_over(self, item: Pad, section: SectionBuilder) -> bytes:
+        """The jump that GNU as puts before many nops."""
+        address, end = (section.address + item.offset + n for n in (0, item.size))
+        short = item.size - 2 <= 127
+        code = bytes([0xEB, item.size - 2]) if short else b"\xe9" + (item.size - 5).to_bytes(4, "little")
+        self._assembly.budget.instruction(item.span)
+        self._add(Instruction(address, code, "jmp", (Target(end, f"{end:#x}"),), 64, "jmp", item.span))
+        return code
 
     def _fill(self, item: Fill, section: SectionBuilder) -> bytes:
         if section.executable and item.unit == _NOPS[0]:
-            return self._nops(item, section, 1)
+            return self._nops(item, section, 1, 0)
         return item.unit * (item.size // len(item.unit)) if item.unit else b""
 
-    def _nops(self, item: Item, section: SectionBuilder, longest: int) -> bytes:
+    def _nops(self, item: Item, section: SectionBuilder, longest: int, start: int) -> bytes:
+        """Nops of at most ``longest`` bytes from the item's byte ``start`` to its end."""
         data = b""
-        while (left := item.size - len(data)) > 0:
+        while (left := item.size - start - len(data)) > 0:
             nop = _NOPS[min(left, longest) - 1]
             self._assembly.budget.instruction(item.span)
-            address = section.address + item.offset + len(data)
+            address = section.address + item.offset + start + len(data)
             self._add(Instruction(address, nop, "nop", (), 0, "nop", item.span))
             data += nop
         return data

@@ -84,7 +84,7 @@ def _operand(part: Line, mnemonic: str, star: bool, scope: Scope) -> Written:
     if match := _REGISTER.fullmatch(text):
         return Written(RawReg(_name(match)), None, part)
     if _BRANCH.fullmatch(mnemonic) and not star and not text.startswith("%") and not text.endswith(")"):
-        return Written(RawTarget(), parse(part, scope), part)
+        return Written(RawTarget(), parse(part, scope, branch=True), part)
     memory = _memory(part, scope)
     if _BRANCH.fullmatch(mnemonic) and not star:
         if isinstance(memory.raw, RawMem) and not (memory.raw.base or memory.raw.index or memory.raw.segment):
