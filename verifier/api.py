@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from verifier.errors import UsageError, nearest
+from verifier.explore.memory import capped
 from verifier.explore.search import Limits
 from verifier.prove.prover import Prover, searches
 from verifier.prove.verdict import Coverage, Result
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
     Bound = Mapping[str, int]
+
+
+#: What a search may take: more than its limit, which it looks at once a state.
+_SEARCH_MEGABYTES = 3_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -166,7 +171,7 @@ def _judged(prover: Prover, properties: list[Property]) -> Iterator[Outcome]:
     began = time.perf_counter()
     left = {p.name: p for p in properties}
     try:
-        with prover.solver.asking(properties=tuple(left)):
+        with capped(_SEARCH_MEGABYTES), prover.solver.asking(properties=tuple(left)):
             for result in prover.results(properties):
                 outcome = _confirmed(prover, result)
                 del left[outcome.name]

@@ -59,6 +59,10 @@ class UsageError(VerifierError):
     """The command line is wrong, or names a file that cannot be read."""
 
 
+class CutShort(VerifierError):
+    """No verdict was reached: memory or the stack ran out, or the process was killed. Exit code 3."""
+
+
 class InternalError(Exception):
     """A check of the tool against itself failed: no verdict may be shown. Exit code 70."""
 

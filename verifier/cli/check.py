@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifier.api import load
 from verifier.cli import codes
+from verifier.cli.processes import Death, each_in_a_process
 from verifier.cli.terminal import Progress
-from verifier.errors import InternalError, UsageError, VerifierError, nearest
+from verifier.errors import CutShort, InternalError, UsageError, VerifierError, nearest
 from verifier.report.diagnostics import diagnostic_text
 from verifier.report.document import document, error_entry, result_entry
 from verifier.report.dump import Dump
@@ -87,26 +83,23 @@ def specifications(paths: Iterable[str]) -> list[Path]:
 
 
 def _all(specs: list[Path], arguments: Namespace) -> Iterator[Checked]:
-    judge = partial(check_one, states=arguments.max_states, dump=arguments.dump_smt)
-    if arguments.jobs == 1 or len(specs) == 1:
-        for path in specs:
-            with Progress(str(path), arguments.quiet) as progress:
-                yield judge(path, progress=progress)
+    """Each in a process of its own, unless there is but one."""
+
+    def judge(path: Path) -> Checked:
+        with Progress(str(path), arguments.quiet or arguments.jobs > 1) as progress:
+            return check_one(path, arguments.max_states, progress, arguments.dump_smt)
+
+    if len(specs) == 1:
+        yield judge(specs[0])
         return
-    with ProcessPoolExecutor(min(arguments.jobs, len(specs)), initializer=_ignore_interrupts) as pool:
-        try:
-            yield from pool.map(judge, specs)
-        except BrokenProcessPool:  # the kernel kills a process that takes too much memory
-            raise MemoryError from None
-        except KeyboardInterrupt:
-            for worker in active_children():
-                worker.terminate()
-            raise
+    for path, answer in zip(specs, each_in_a_process(judge, specs, arguments.jobs), strict=True):
+        yield _died(path, answer) if isinstance(answer, Death) else answer
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the first one answers for all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _died(path: Path, death: Death) -> Checked:
+    """The kernel kills a process that takes too much memory, for example."""
+    error = CutShort(f"{path}: the process that judged it {death}; no verdict was reached")
+    return Checked(str(path), error=error.render(), error_entry=error_entry(error), code=codes.UNKNOWN)
 
 
 def check_one(
@@ -126,6 +119,10 @@ def check_one(
         checked.entries.sort(key=lambda entry: order.index(entry["property"]))
     except VerifierError as error:
         checked.error, checked.error_entry, checked.code = error.render(), error_entry(error), codes.USAGE
+    except (MemoryError, RecursionError) as error:
+        what = "memory" if isinstance(error, MemoryError) else "Python's stack"
+        short = CutShort(f"{path}: ran out of {what}; no verdict was reached")
+        checked.error, checked.error_entry, checked.code = short.render(), error_entry(short), codes.UNKNOWN
     except InternalError as error:
         checked.error = f"{path}: internal error: {error}"
         checked.error_entry, checked.code = error_entry(error), codes.INTERNAL

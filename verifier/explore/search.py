@@ -9,11 +9,11 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import count
-from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Protocol
 
 from verifier.errors import SpecError
 from verifier.explore.graph import End, Graph, Node
+from verifier.explore.memory import holds_more_than
 from verifier.explore.recognise import Recogniser
 from verifier.explore.resume import Watcher
 from verifier.machine.events import EVENTS
@@ -59,7 +59,7 @@ class Tally:
 class Limits:
     """When a search gives up: it then says so, and proves nothing.
 
-    ``states``: how many it may explore; ``megabytes``: how large the process may have grown, a backstop.
+    ``states``: how many it may explore; ``megabytes``: how large the process may be, a backstop.
     """
 
     states: int = 100_000
@@ -69,7 +69,7 @@ class Limits:
         """What limit a search has come to, or nothing."""
         if explored > self.states:
             return f"{self.states} states (--max-states allows more)"
-        if explored % 256 == 0 and getrusage(RUSAGE_SELF).ru_maxrss > self.megabytes * 1024:
+        if holds_more_than(self.megabytes):
             return f"{self.megabytes} MB of memory"
         return ""
 
