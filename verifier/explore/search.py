@@ -185,7 +185,7 @@ class Fixpoint(Explorer):
         self._progress = progress
         self._serial = count()
         self._frontier: list[tuple[int, int, int, Node]] = []
-        self._returned_to: set[int] = set()
+        self.returned_to: set[int] = set()
         self._postponed: dict[int, list[tuple[Node, Edge, Ghost]]] = {}
 
     def run(self) -> Graph:
@@ -239,7 +239,7 @@ class Fixpoint(Explorer):
         for edge, ghost in self.edges(node):
             if edge.state is None or edge.state.rip == HOME:
                 self._end(node, edge, ghost)
-            elif edge.struck is None or ghost.struck is None or ghost.struck.rip in self._returned_to:
+            elif edge.struck is None or ghost.struck is None or ghost.struck.rip in self.returned_to:
                 self._follow(node, edge, ghost)
             else:
                 self._postponed.setdefault(ghost.struck.rip, []).append((node, edge, ghost))
@@ -257,7 +257,7 @@ class Fixpoint(Explorer):
     def _watch_at(self, rip: int) -> None:
         """A return has come to an address: contexts struck there are worth watching. Where none ever comes, none is
         resumed; that all returns are seen does not depend on what is watched."""
-        self._returned_to.add(rip)
+        self.returned_to.add(rip)
         for node, edge, ghost in self._postponed.pop(rip, ()):
             self._follow(node, edge, ghost)
 

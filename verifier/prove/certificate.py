@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from verifier.explore.graph import Graph
-    from verifier.explore.recognise import Recogniser, Summary
-    from verifier.explore.schedule import Ghost, Script
+    from verifier.explore.recognise import Summary
+    from verifier.explore.schedule import Ghost
+    from verifier.explore.search import Fixpoint
     from verifier.machine.layout import Layout
     from verifier.spec.model import Model, Property
     from verifier.terms import Term
@@ -87,14 +87,14 @@ class Proof:
     """One finished search, as the proof of some properties."""
 
     def __init__(
-        self, properties: Iterable[Property], graph: Graph, script: Script, recogniser: Recogniser, layout: Layout
+        self, properties: Iterable[Property], search: Fixpoint, layout: Layout
     ) -> None:
         self.properties = tuple(properties)
-        self._graph = graph
-        self._script = script
-        self._recogniser = recogniser
+        self._search = search
+        self._script = search.script
+        self._recogniser = search.recogniser
         self._layout = layout
-        self._nodes = [n for n in graph.nodes if n.merged is None]
+        self._nodes = [n for n in search.graph.nodes if n.merged is None]
         self._number = {n: i for i, n in enumerate(self._nodes)}
         self._ranks = ranks(self._nodes)
         self._terms = TermTable(layout)
@@ -120,8 +120,10 @@ class Proof:
             "outermost": sorted(script.outermost),
             "watches": [[w.event, hex(w.body)] for w in script.watches],
             "counted": list(script.counted),
+            "resumed": list(script.resumed),
+            "returned_to": [hex(at) for at in sorted(self._search.returned_to)],
             "home_memory": self._recogniser.guarded,
-            "starts": [self._number[n.representative()] for n in self._graph.starts],
+            "starts": [self._number[n.representative()] for n in self._search.graph.starts],
         }
 
     def _summary(self, node: Node) -> Summary:
@@ -150,12 +152,19 @@ class Proof:
             "at": "home" if node.state.rip == HOME else hex(node.state.rip),
             "nmi_blocked": node.state.nmi_blocked,
             **_ghost(node.ghost),
+            "watched": self._watched(node.ghost, numbers),
             "cells": cells,
             "memory": memory,
             "when": sorted(self._terms.number(t, numbers) for t in summary.literals),
             "rank": self._ranks.get(node),
             "steps": self._steps(node, summary),
         }
+
+    def _watched(self, ghost: Ghost, numbers: dict[Term, int]) -> Entry | None:
+        if ghost.struck is None:
+            return None
+        values = [self._terms.number(t, numbers) for t in ghost.struck.values]
+        return [hex(ghost.struck.rip), ghost.struck.back, values]
 
     def _steps(self, node: Node, summary: Summary) -> list[Entry]:
         steps: list[Entry] = []

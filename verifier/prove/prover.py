@@ -91,7 +91,7 @@ class Prover:
                 self.model, p, verdict, reason, graph.states, seconds, coverage, self.bound, violation, queries
             )  # fmt: skip
         if self._witness is not None and proved and isinstance(explorer, Fixpoint):
-            self._witness(Proof(proved, graph, script, explorer.recogniser, self.layout))
+            self._witness(Proof(proved, explorer, self.layout))
 
     def _script(self, properties: list[Property]) -> Script:
         inside = [e for p in properties for e in walk(p.that)]

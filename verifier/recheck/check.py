@@ -136,4 +136,4 @@ def _monitors(model: Model, proof: Proof, properties: list[Property]) -> Monitor
     missing = [e for e, bound in events.items() if bound is not None and e not in proof.counted]
     if missing:
         raise Refused(f"the certificate does not count {missing[0]}, of which only so many may strike")
-    return Monitors(events, outermost, proof.watches, proof.counted, schedule)
+    return Monitors(events, outermost, proof.watches, proof.counted, schedule, proof.resumed, proof.returned_to)

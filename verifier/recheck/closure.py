@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verifier.recheck.errors import Refused
@@ -12,7 +12,8 @@ from verifier.recheck.ghost import HOME
 from verifier.recheck.meaning import Meaning
 from verifier.recheck.solver import GaveUp
 from verifier.recheck.step import Fault, Mishap, State, Step, Undecided
-from verifier.spec.expression import Progress
+from verifier.recheck.watch import Watcher
+from verifier.spec.expression import Progress, Resumed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class Closure:
         self._proof = proof
         self._monitors = monitors
         self._machine = Machine(world, solver)
+        self._watcher = Watcher(monitors, self._machine, solver)
         self._properties = [p for p in properties if not isinstance(p.that, Progress)]
         self._unknowns: dict[int, tuple[tuple[int, Expr], ...]] = {}
         self._homing = [p.name for p in properties if isinstance(p.that, Progress)]
@@ -65,7 +67,7 @@ class Closure:
             step = Step(self._world, self._solver, state)
             listed = [self._proof.states.get(n) for n in self._proof.starts]
             candidates = [
-                (s, _standing(self._unknowns_of(s), (), step))
+                Candidate(s, _standing(self._unknowns_of(s), (), step), state.ghost)
                 for s in listed
                 if s is not None and self._fits(s, step, state.ghost)
             ]
@@ -123,15 +125,23 @@ class Closure:
         if step.at == HOME:
             self._judge_return(step, ghost, f"{where}: after {what}")
             return [Way(step, 0)]
-        ghost = self._monitors.arrive(ghost, step.at)
-        candidates = []
+        at = self._world.machine.program.describe(step.at)
+        ghost, what = self._monitors.arrive(ghost, step.at), f"{where}: {what}, which leads to {at},"
+        found: list[Listed] = []
+        for forms in self._watcher.after(listed.ghost, listed.at, action, step):
+            ghosts = [replace(ghost, watched=watched) for watched in forms]
+            found += self._covered(step, self._candidates(listed, action, step, ghosts), what)
+        ranks = [t.rank for t in found]
+        return [Way(step, None if None in ranks else max(r for r in ranks if r is not None))]
+
+    def _candidates(self, listed: Listed, action: str, step: Step, ghosts: Iterable[Ghost]) -> list[Candidate]:
+        found = []
         for hint in listed.hints:
             target = self._proof.states.get(hint.target)
-            if hint.action == action and target is not None and self._fits(target, step, ghost):
-                candidates.append((target, _standing(self._unknowns_of(target), hint.stands, step)))
-        at = self._world.machine.program.describe(step.at)
-        ranks = [t.rank for t in self._covered(step, candidates, f"{where}: {what}, which leads to {at},")]
-        return [Way(step, None if None in ranks else max(r for r in ranks if r is not None))]
+            if hint.action == action and target is not None:
+                standing = _standing(self._unknowns_of(target), hint.stands, step)
+                found += [Candidate(target, standing, g) for g in ghosts if self._fits(target, step, g)]
+        return found
 
     # covering
 
@@ -143,7 +153,8 @@ class Closure:
     def _unknowns_of(self, target: Listed) -> tuple[tuple[int, Expr], ...]:
         found = self._unknowns.get(target.number)
         if found is None:
-            terms = (*target.cells.values(), *target.memory.values(), *target.when)
+            watched = target.ghost.watched.values if target.ghost.watched is not None else ()
+            terms = (*target.cells.values(), *target.memory.values(), *target.when, *watched)
             free = frozenset[Expr]().union(*[t.free for t in terms])
             named = [(x.attr, x) for x in free if isinstance(x.attr, tuple) and x.attr[0] == "unknown"]
             found = tuple([(number, x) for (_, number), x in named if isinstance(number, int)])
@@ -151,27 +162,27 @@ class Closure:
         return found
 
     def _covered(
-        self, step: Step, candidates: Sequence[tuple[Listed, Mapping[Expr, Expr]]], what: str
+        self, step: Step, candidates: Sequence[Candidate], what: str
     ) -> list[Listed]:
         """The listed states that cover what a step led to: one of the candidates, or several together."""
         alternatives: list[Expr] = []
         first: Demand | None = None
-        for target, standing in candidates:
-            demands = self._demands(step, target, standing)
+        for candidate in candidates:
+            demands = self._demands(step, candidate)
             missed = next((d for d in demands if not self._solver.implied(step.literals, d.condition)), None)
             if missed is None:
-                return [target]
+                return [candidate.target]
             first = first or missed
             alternatives.append(all_of(d.condition for d in demands))
         if len(alternatives) > 1 and self._solver.implied(step.literals, any_of(alternatives)):
-            return [target for target, _ in candidates]
+            return [c.target for c in candidates]
         if first is None:
             raise Refused(f"{what} is not said to lead to any listed state")
-        numbers = ", ".join(str(t.number) for t, _ in candidates)
+        numbers = ", ".join(str(c.target.number) for c in candidates)
         raise Refused(f"{what} is not covered by state {numbers}: {first.what} differs")
 
-    def _demands(self, step: Step, target: Listed, standing: Mapping[Expr, Expr]) -> list[Demand]:
-        found = []
+    def _demands(self, step: Step, candidate: Candidate) -> list[Demand]:
+        target, standing, found = candidate.target, candidate.standing, []
         for name, term in target.cells.items():
             found.append(Demand(f"the cell {name}", eq(step.get(name), substitute(term, standing))))
         for word, term in target.memory.items():
@@ -180,6 +191,9 @@ class Closure:
         for i, condition in enumerate(target.when):
             met = substitute(condition, standing)
             found.append(Demand(f"condition {i + 1}", TRUE if met in step.literals else met))
+        if candidate.ghost.watched is not None and target.ghost.watched is not None:
+            pairs = zip(candidate.ghost.watched.values, target.ghost.watched.values, strict=True)
+            found += [Demand("what a struck context had", eq(a, substitute(b, standing))) for a, b in pairs]
         if self._proof.home_memory:
             found += self._own_memory(step, target)
         return [d for d in found if d.condition is not TRUE]
@@ -197,7 +211,7 @@ class Closure:
         if not self._monitors.complete(state.ghost):
             return
         for p in self._properties:
-            if p.at == "always" or (isinstance(p.at, frozenset) and state.at in p.at):
+            if _judged_at(p, state):
                 self._judge(p, Step(self._world, self._solver, state), state.ghost, where)
 
     def _judge_return(self, step: Step, ghost: Ghost, where: str) -> None:
@@ -250,11 +264,26 @@ class Closure:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A state that is said to cover what a step led to, what its unknowns stand for, and the ghost to be covered."""
+
+    target: Listed
+    standing: Mapping[Expr, Expr]
+    ghost: Ghost
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """A step without an event: ``rank`` is that of where it leads, 0 for home, None if that has none."""
 
     step: Step
     rank: int | None
+
+
+def _judged_at(p: Property, state: State) -> bool:
+    if isinstance(p.that, Resumed):
+        return state.ghost.watched is not None and state.ghost.watched.back
+    return p.at == "always" or (isinstance(p.at, frozenset) and state.at in p.at)
 
 
 def _standing(

@@ -56,10 +56,15 @@ class Machine:
 
     def instruction(self, state: State) -> Iterator[Outcome]:
         """Every way the next instruction can go. Raises Undecided."""
-        block = self._blocks.get(state.at)
-        if block is None:
-            block = self._blocks[state.at] = lift(self._world.machine.program.instructions[state.at])
+        block = self.block(state.at)
         yield from self._outcomes(state, lambda step: _execute(step, block))
+
+    def block(self, at: int) -> Block:
+        """What the instruction at an address does."""
+        found = self._blocks.get(at)
+        if found is None:
+            found = self._blocks[at] = lift(self._world.machine.program.instructions[at])
+        return found
 
     def event(self, state: State, name: str) -> Iterator[Outcome]:
         """Every way an event can strike at this boundary, if it can arise at all. Raises Undecided."""
@@ -106,6 +111,9 @@ def _strike(step: Step, event: Event, contract: Contract | None) -> None:
     error = step.choose(32) if event.error_code else None
     if event.name == "page_fault":
         step.put("cr2", step.choose(64))
+    step.struck = {name: step.get(name) for name in CELLS}
+    if event.saved_rf:
+        step.struck["rf"] = const(1, 1)
     deliver(step, of_event(step, event.name, rip, error))
     if step.decide(and_(trap, rule("event_keeps_held_trap"))):  # S7
         _single_step(step)
@@ -189,7 +197,7 @@ def _trap_after(step: Step, block: Block, trapping: Expr, held: Expr, shadow: Ex
         at_once = and_(trapping, not_(eq(step.get("inhibit"), _AFTER_SS)))
         return or_(held, at_once)
     entered = step.delivered[-1] in ("breakpoint", "overflow", "software_interrupt")
-    return held if entered else and_(held, rule("fault_keeps_held_trap"))
+    return and_(held, rule("int_keeps_held_trap" if entered else "fault_keeps_held_trap"))
 
 
 class _Body:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from verifier.recheck.expression import Expr
     from verifier.spec.model import ScheduleItem
 
 #: Where control is before the first event and after the last return.
@@ -16,13 +17,24 @@ _ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A context inside the program that an event struck: the address, what RSP and the watched cells held (compared
+    apart from the rest), and whether control is back in it just now."""
+
+    at: int
+    values: tuple[Expr, ...] = field(compare=False)
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Ghost:
     """``counts`` and ``owed``: in the order of the monitors; ``positions``: the items of the schedule that may come
-    next."""
+    next; ``watched``: one of the contexts that were struck, or none."""
 
     counts: tuple[int, ...]
     owed: tuple[bool, ...]
     positions: frozenset[int]
+    watched: Watched | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,8 @@ class Monitors:
 
     ``events``: how often each may strike at most (None: any number of times); ``outermost``: those that may strike the
     interrupted context; ``watches``: event and the address that each of its deliveries must be followed by control at;
-    ``counted``: the events that are counted; ``schedule``: exactly these, in this order.
+    ``counted``: the events that are counted; ``schedule``: exactly these, in this order; ``resumed``: the cells that
+    are asked of contexts that are resumed; ``returned_to``: all addresses that returns go to, it is said.
     """
 
     events: Mapping[str, int | None]
@@ -39,6 +52,8 @@ class Monitors:
     watches: tuple[tuple[str, int], ...]
     counted: tuple[str, ...]
     schedule: tuple[ScheduleItem, ...] | None
+    resumed: tuple[str, ...] = ()
+    returned_to: frozenset[int] = frozenset()
 
     def start(self) -> Ghost:
         nothing = frozenset({0}) if self.schedule is not None else frozenset[int]()
@@ -58,7 +73,7 @@ class Monitors:
                 return None
         counts = tuple([n + (e == event) for e, n in zip(self.counted, ghost.counts, strict=True)])
         owed = tuple([o or e == event for (e, _), o in zip(self.watches, ghost.owed, strict=True)])
-        return Ghost(counts, owed, positions)
+        return Ghost(counts, owed, positions, ghost.watched)
 
     def arrive(self, ghost: Ghost, at: int) -> Ghost:
         """The ghost once control is at an address."""

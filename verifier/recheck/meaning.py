@@ -38,6 +38,7 @@ from verifier.spec.expression import (
     Progress,
     RegionRef,
     Restored,
+    Resumed,
     Unary,
     Unreachable,
 )
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 _PLAIN = (Number, CellRef, MemoryRef, RegionRef, Count, Unary, Binary)
 #: What a property can be for it to be rechecked.
-KINDS = (Restored, Intact, Handled, AtRest, Unreachable, Progress, *_PLAIN)
+KINDS = (Restored, Resumed, Intact, Handled, AtRest, Unreachable, Progress, *_PLAIN)
 
 #: A hardware frame from its lowest address.
 _FRAME: Final = ("rip", "cs", "rflags", "rsp", "ss")
@@ -86,6 +87,8 @@ class Meaning:
         match e:
             case Restored(cells):
                 return all_of(self._restored(c) for c in cells)
+            case Resumed(cells):
+                return all_of(self._resumed(c) for c in cells)
             case Intact(None):
                 return all_of(self._held(name) for name in _FRAME)
             case Intact(frame) if frame is not None:
@@ -177,6 +180,12 @@ class Meaning:
             raise Undecided("the certificate does not follow the interrupted context's memory")
         words = [w for w in step.memory if step.world.belongs_to_home(w)]
         return all_of(eq(step.word(w), step.world.initial(w)) for w in words)
+
+    def _resumed(self, cell: str) -> Expr:
+        watched = self._ghost.watched
+        if watched is None or cell not in self._monitors.resumed:
+            raise Undecided(f"the certificate does not watch {cell} of the contexts that are struck")
+        return eq(self._now(cell), watched.values[1 + self._monitors.resumed.index(cell)])
 
     def _held(self, name: str) -> Expr:
         """Whether a saved word is the value of a register or of a word of memory that the state lists."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from verifier.ir.cells import CELLS
 from verifier.recheck.errors import Malformed
-from verifier.recheck.ghost import HOME, Ghost
+from verifier.recheck.ghost import HOME, Ghost, Watched
 from verifier.recheck.terms import TermReader
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Proof:
     outermost: frozenset[str]
     watches: tuple[tuple[str, int], ...]
     counted: tuple[str, ...]
+    resumed: tuple[str, ...]
+    returned_to: frozenset[int]
     home_memory: bool
     starts: tuple[int, ...]
     states: dict[int, Listed] = field(default_factory=dict)
@@ -148,8 +150,8 @@ class CertificateReader:
             yield proof
 
     def _opening(self, line: Any) -> Proof:
-        names = ("properties", "during", "events", "outermost", "watches", "counted", "home_memory", "starts")
-        fields = self._fields(line, names)
+        names = ("properties", "during", "events", "outermost", "watches", "counted", "resumed")
+        fields = self._fields(line, (*names, "returned_to", "home_memory", "starts"))
         events = fields["events"]
         if not isinstance(events, dict):
             raise self.error("'events' is no mapping")
@@ -161,9 +163,17 @@ class CertificateReader:
             frozenset(self._texts(fields["outermost"])),
             tuple([self._watch(w) for w in self._list(fields["watches"])]),
             self._texts(fields["counted"]),
+            self._cells_named(fields["resumed"]),
+            frozenset([self._address(at) for at in self._list(fields["returned_to"])]),
             self._flag(fields["home_memory"]),
             self._numbers(fields["starts"]),
         )
+
+    def _cells_named(self, value: Any) -> tuple[str, ...]:
+        names = self._texts(value)
+        if any(name not in CELLS for name in names):
+            raise self.error("no such cell")
+        return names
 
     def _watch(self, entry: Any) -> tuple[str, int]:
         event, body = self._list(entry, 2)
@@ -181,13 +191,13 @@ class CertificateReader:
             elif line is None:
                 raise self.error("the certificate is cut off")
             else:
-                state = self._state(line, terms, world)
+                state = self._state(line, proof, terms, world)
                 if state.number != len(proof.states) or state.number > _STATES:
                     raise self.error("the states are not numbered in order")
                 proof.states[state.number] = state
 
-    def _state(self, line: Any, terms: TermReader, world: World) -> Listed:
-        names = ("state", "context", "at", "nmi_blocked", "counts", "owed", "positions")
+    def _state(self, line: Any, proof: Proof, terms: TermReader, world: World) -> Listed:
+        names = ("state", "context", "at", "nmi_blocked", "counts", "owed", "positions", "watched")
         fields = self._fields(line, (*names, "cells", "memory", "when", "rank", "steps"))
         context = self._text(fields["context"])
         if context not in world.homes:
@@ -201,7 +211,7 @@ class CertificateReader:
             context,
             at,
             self._flag(fields["nmi_blocked"]),
-            self._ghost(fields),
+            self._ghost(fields, proof, terms),
             self._cells(fields["cells"], terms),
             dict([self._word(entry, terms) for entry in self._list(fields["memory"])]),
             tuple([self._condition(n, terms) for n in self._list(fields["when"])]),
@@ -209,9 +219,21 @@ class CertificateReader:
             tuple([self._hint(entry) for entry in self._list(fields["steps"])]),
         )
 
-    def _ghost(self, fields: Mapping[str, Any]) -> Ghost:
-        owed = tuple([self._flag(o) for o in self._list(fields["owed"])])
-        return Ghost(self._numbers(fields["counts"]), owed, frozenset(self._numbers(fields["positions"])))
+    def _ghost(self, fields: Mapping[str, Any], proof: Proof, terms: TermReader) -> Ghost:
+        counts = self._numbers(fields["counts"])
+        owed = tuple([self._flag(o) for o in self._list(fields["owed"], len(proof.watches))])
+        positions = frozenset(self._numbers(fields["positions"]))
+        watched = fields["watched"]
+        if len(counts) != len(proof.counted):
+            raise self.error("other events are counted here than the proof says")
+        return Ghost(counts, owed, positions, None if watched is None else self._watched(watched, proof, terms))
+
+    def _watched(self, entry: Any, proof: Proof, terms: TermReader) -> Watched:
+        at, back, values = self._list(entry, 3)
+        cells = ("rsp", *proof.resumed)
+        numbers = self._list(values, len(cells))
+        found = tuple([terms.get(n, CELLS[c]) for n, c in zip(numbers, cells, strict=True)])
+        return Watched(self._address(at), found, self._flag(back))
 
     def _cells(self, entries: Any, terms: TermReader) -> dict[str, Expr]:
         if not isinstance(entries, dict):

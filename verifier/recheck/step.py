@@ -67,7 +67,11 @@ class State:
 
 
 class Step:
-    """A state under change. ``choices``: the values left open, in the order of docs/certificates.md."""
+    """A state under change.
+
+    ``choices``: the values left open, in the order of docs/certificates.md; ``decided``: what was decided one way of
+    two; ``struck``: the cells of the context that an event strikes, just before.
+    """
 
     def __init__(self, world: World, solver: Solver, state: State, answers: tuple[bool, ...] = ()) -> None:
         self.world = world
@@ -81,6 +85,7 @@ class Step:
         self.decided: list[Expr] = []
         self.choices: list[Expr] = []
         self.delivered: list[str] = []
+        self.struck: dict[str, Expr] = {}
         self.open: list[tuple[bool, ...]] = []
         self._solver = solver
         self._answers = answers
