@@ -1,10 +1,11 @@
-"""Output files that are there whole or not at all: the only module of the product that writes files."""
+"""Output files, which are there whole or not at all: everything that a user asks to be written goes through here."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from contextlib import suppress
+from errno import EACCES, ENOENT
 from pathlib import Path
 
 from verifier.errors import UsageError
@@ -18,13 +19,30 @@ def replace_file(path: Path, data: bytes, durable: bool = True) -> None:
     for single files, not for thousands). A symbolic link stays one: the file that it leads to is replaced. Raises
     UsageError where the operating system refuses, and for what is there and no regular file.
     """
+    target = target_of(path)
+    try:
+        _replace(target, data, durable)
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def target_of(path: Path) -> Path:
+    """The file that is meant, symbolic links resolved. Raises UsageError if it is plain that it cannot be written."""
     try:
         target = path.resolve()
         if target.exists() and not target.is_file():
             raise UsageError(f"cannot write {_short(path)}: it is there, and no regular file")
-        _replace(target, data, durable)
+        if not target.parent.is_dir():
+            raise NotADirectoryError(ENOENT, os.strerror(ENOENT))
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links and a NUL byte among them
-        raise UsageError(f"cannot write {_short(path)}: {getattr(error, 'strerror', None) or error}") from None
+        raise _refused(path, error) from None
+    return target
+
+
+def _refused(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"cannot write {_short(path)}: {getattr(error, 'strerror', None) or error}")
 
 
 def _replace(target: Path, data: bytes, durable: bool) -> None:

@@ -99,6 +99,9 @@ def _shared() -> Parser:
     options.add_argument("-q", "--quiet", action="store_true", help="one line a verdict, and no progress")
     options.add_argument("-v", "--verbose", action="store_true", help="say more")
     options.add_argument(
+        "-o", "--output", metavar="FILE", help="write to FILE, whole or not at all, instead of stdout"
+    )
+    options.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="auto obeys NO_COLOR (default)"
     )
     return options

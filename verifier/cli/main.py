@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputError as error:
         _discard(sys.stdout)
         with suppress(OSError):
-            sys.stderr.write(f"error: cannot write the output: {error}\n")
+            sys.stderr.write(f"error: {error}\n")
             sys.stderr.flush()
         code = codes.USAGE
     return code
@@ -116,7 +116,10 @@ def _run(arguments: Namespace) -> int:
         "lift": lift,
         "schema": schema,
     }
-    return command[arguments.command](arguments, Terminal(arguments.color), tool())
+    terminal = Terminal(arguments.color, arguments.output)
+    code = command[arguments.command](arguments, terminal, tool())
+    terminal.close()
+    return code
 
 
 def _failed(arguments: Namespace | None, words: list[str], error: Exception, message: str) -> None:
@@ -124,5 +127,7 @@ def _failed(arguments: Namespace | None, words: list[str], error: Exception, mes
     if as_json:
         from verifier.report.document import error_document
 
-        Terminal("never").say(json.dumps(error_document(tool(), error), indent=1))
+        terminal = Terminal("never", None if arguments is None else arguments.output)
+        terminal.say(json.dumps(error_document(tool(), error), indent=1))
+        terminal.close()
     Terminal("auto" if arguments is None else arguments.color).complain(message)

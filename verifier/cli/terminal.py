@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from verifier.errors import UsageError
+from verifier.files import replace_file, target_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 Colour = Literal["auto", "always", "never"]
@@ -37,17 +43,34 @@ def plain(text: str, encoding: str | None) -> str:
 
 
 class OutputError(Exception):
-    """What was to be said cannot be written: the disk is full, for example."""
+    """What was to be said cannot be written, and why: the disk is full, for example."""
 
 
 class Terminal:
-    """Where a command writes: verdicts to stdout, errors and progress to stderr."""
+    """Where a command writes: verdicts to stdout or to the file ``output``, errors and progress to stderr.
 
-    def __init__(self, colour: Colour = "auto") -> None:
+    Raises OutputError where it cannot, for a file as soon as that is plain.
+    """
+
+    def __init__(self, colour: Colour = "auto", output: str | None = None) -> None:
         self._colour = colour
+        self._output = None if output is None else Path(output)
+        self._kept: list[str] = []
+        if self._output is not None:
+            with _as_output_error():
+                target_of(self._output)
 
     def say(self, text: str = "") -> None:
-        self._write(sys.stdout, text)
+        if self._output is None:
+            self._write(sys.stdout, text)
+        else:
+            self._kept.append(f"{plain(text, 'utf-8')}\n")
+
+    def close(self) -> None:
+        """All is said: only now the file changes."""
+        if self._output is not None:
+            with _as_output_error():
+                replace_file(self._output, "".join(self._kept).encode())
 
     def complain(self, text: str) -> None:
         sys.stdout.flush()
@@ -64,12 +87,20 @@ class Terminal:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise OutputError(error.strerror) from error
+            raise OutputError(f"cannot write the output: {error.strerror}") from error
 
     def _coloured(self, stream: TextIO) -> bool:
         if self._colour != "auto":
             return self._colour == "always"
         return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def _as_output_error() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        raise OutputError(error.message) from error
 
 
 def _console(stream: TextIO) -> Any:
