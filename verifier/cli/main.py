@@ -55,7 +55,8 @@ def _open_streams() -> None:
 
 def _discard(stream: TextIO) -> None:
     """Nothing more can be said; without this Python complains of it while it shuts down."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with suppress(OSError):  # a stream that is no file of the system's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def tool() -> dict[str, str]:
