@@ -11,25 +11,54 @@ from verifier.ir.evaluate import evaluate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from verifier.ir.ops import Block, Operation
+    from verifier.ir.ops import Access, Block, Operation
+
+MASK = (1 << 64) - 1
+MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
+WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 
 
 @dataclass
 class State:
-    """Cells, memory bytes from ``origin`` on, and where control is or how it left."""
+    """Cells, memory bytes from ``origin`` on, and where control is or how it left.
+
+    ``rip`` is ``fault N`` after a fault, with its ``error`` code. ``loads`` are the reads, as address and size.
+    ``lenient``: bad accesses read 0 and write nothing; ``beside`` says that one was none of the memory's.
+    """
 
     cells: dict[str, int]
     memory: bytearray
     origin: int
     rip: int | str = 0
-    msrs: dict[int, int] = field(default_factory=dict)
+    error: int = 0
+    loads: list[tuple[int, int]] = field(default_factory=list)
+    lenient: bool = False
+    beside: bool = False
 
     def copy(self) -> State:
-        return State(dict(self.cells), bytearray(self.memory), self.origin, self.rip, dict(self.msrs))
+        return State(dict(self.cells), bytearray(self.memory), self.origin, self.rip, lenient=self.lenient)
+
+    def place(self, address: int, size: int, access: Access) -> slice:
+        """The bytes of an access; #SS(0) or #GP(0) if one of them is not canonical (rules A2, A4)."""
+        ends = address, (address + size - 1) & MASK
+        start = address - self.origin
+        good = all(map(canonical, ends))
+        inside = 0 <= start <= len(self.memory) - size
+        self.beside = self.beside or (good and not inside)
+        if self.lenient:
+            return slice(start, start + size) if inside else slice(0, 0)
+        if not good:
+            raise Fault(12 if access.stack else 13, 0)
+        assert inside, hex(address)
+        return slice(start, start + size)
+
+
+def canonical(address: int) -> bool:
+    return address >> 47 in (0, 0x1FFFF)
 
 
 class Fault(Exception):
-    pass
+    """Vector and error code."""
 
 
 class Skip(Exception):
@@ -48,16 +77,17 @@ def run(block: Block, before: State, undefined: Callable[[int], int]) -> State:
             if o.result is not None:
                 assert 0 <= result < 1 << o.result.width, o
                 values.append(result)
+        after.cells |= puts
+        after.rip = _finish(block, [values[a.index] for a in block.terminator.args])
     except Fault as fault:
         stopped = before.copy()
-        stopped.rip = f"fault {fault}"
+        vector, stopped.error = fault.args
+        stopped.rip = f"fault {vector}"
+        stopped.loads = after.loads
         return stopped
     except Skip:
         after = before.copy()
         after.rip = block.instruction.next_address
-        return after
-    after.cells |= puts
-    after.rip = _finish(block, [values[a.index] for a in block.terminator.args])
     return after
 
 
@@ -77,26 +107,28 @@ def _perform(
         case "undef":
             return undefined(o.result.width)
         case "load":
-            start = args[0] - after.origin
-            assert 0 <= start <= len(after.memory) - 8, hex(args[0])
-            return int.from_bytes(after.memory[start : start + o.result.width // 8], "little")
+            size = o.result.width // 8
+            after.loads.append((args[0], size))
+            return int.from_bytes(after.memory[after.place(args[0], size, o.attr)], "little")
         case "store":
-            start, size = args[0] - after.origin, o.args[1].width // 8
-            assert 0 <= start <= len(after.memory) - 8, hex(args[0])
-            after.memory[start : start + size] = args[1].to_bytes(size, "little")
+            size = o.args[1].width // 8
+            place = after.place(args[0], size, o.attr)
+            after.memory[place] = args[1].to_bytes(size, "little")[: place.stop - place.start]
         case "put":
             assert 0 <= args[0] < 1 << CELLS[o.attr]
             puts[o.attr] = args[0]
         case "fault_if":
-            if args[0]:
-                raise Fault(o.attr)
+            if args[0] and not before.lenient:
+                raise Fault(o.attr, args[1] if o.attr in WITH_ERROR_CODE else 0)
         case "skip_if":
             if args[0]:
                 raise Skip
         case "rdmsr":
-            return before.msrs[args[0]]
+            return before.cells[MSRS[args[0]]]
         case "wrmsr":
-            after.msrs[args[0]] = args[1]
+            if not canonical(args[1]):
+                raise Fault(13, 0)  # rule I9
+            puts[MSRS[args[0]]] = args[1]
         case _:
             return evaluate(o.opcode, args, tuple(a.width for a in o.args), o.result.width, o.attr)
     return 0
@@ -112,7 +144,11 @@ def _finish(block: Block, args: list[int]) -> int | str:
         case "branch":
             return end.attr if args[0] else following
         case "jump_indirect":
+            if not canonical(args[0]):
+                raise Fault(13, 0)  # rule A3
             return args[0]
+        case "exception":
+            raise Fault(end.attr, 0)
         case _:
             return end.opcode if end.attr is None else f"{end.opcode} {end.attr}"
 
@@ -123,8 +159,8 @@ def differences(outcome: Outcome, observed: State) -> dict[str, tuple[object, ob
     for cell, value in observed.cells.items():
         if (value ^ ours.cells[cell]) & ~outcome.undefined.get(cell, 0):
             found[cell] = (hex(ours.cells[cell]), hex(value))
-    if ours.rip != observed.rip:
-        found["rip"] = (ours.rip, observed.rip)
+    if (ours.rip, ours.error) != (observed.rip, observed.error):
+        found["rip"] = ((ours.rip, ours.error), (observed.rip, observed.error))
     if ours.memory != observed.memory:
         for n, byte in enumerate(observed.memory):
             if byte != ours.memory[n] and n not in outcome.undefined_bytes:
@@ -142,11 +178,16 @@ class Outcome:
 
 
 def run_undefined(block: Block, before: State, limit: int = 64) -> Outcome:
-    """Run with all undefined bits 0, then 1, then mixed: bits that differ are undefined.
+    """Run with all undefined bits 0, then 1, then mixed, then flags 1 and all else 0: what differs is undefined.
 
     A block that branches to itself is run again, as a REP instruction is.
     """
-    fills = (lambda w: 0, lambda w: (1 << w) - 1, lambda w: 0x5A5A_5A5A_5A5A_5A5A & ((1 << w) - 1))
+    fills = (
+        lambda w: 0,
+        lambda w: (1 << w) - 1,
+        lambda w: 0x5A5A_5A5A_5A5A_5A5A & ((1 << w) - 1),
+        lambda w: int(w == 1),
+    )
     states = []
     for fill in fills if any(o.opcode == "undef" for o in block) else fills[:1]:
         state = run(block, before, fill)

@@ -1,73 +1,66 @@
-"""Every form of every user-mode instruction against two executors that were not written here."""
+"""Every form of every supported instruction, from random and edge states, against this CPU, QEMU and Unicorn.
+
+Set VERIFIER_FULL=1 for 1,000 states per form; docs/instructions.md has the figures.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import lift_native
+import lift_qemu
 import pytest
-from lift_concrete import differences, run_undefined
-from lift_decode import assemble, decode
-from lift_forms import ALL, FAMILIES, STRAIGHT
+from lift_compare import compare
 from lift_native import Native
-from lift_states import COUNT, states
+from lift_qemu import Qemu
+from lift_shapes import forms
 from lift_unicorn import Unicorn
-
-from verifier.lift import lift
+from lift_worlds import CPU, QEMU, UNICORN, in_unicorn, worlds
 
 if TYPE_CHECKING:
-    from verifier.asm.program import Instruction
+    from lift_cases import World
+    from lift_shapes import Form
 
-#: Where Unicorn leaves the manual, confirmed on a CPU: mnemonic -> cells not compared.
-UNICORN_IS_WRONG = {
-    "blsi": {"cf"},  # inverted
-    "bextr": {"r9", "rdx", "zf"},  # takes a length above 31 (63) for that
-    "bzhi": {"r9", "rdx", "zf", "sf"},  # takes an index above 31 (63) for that
-    "cmpxchg": {"rax"},  # zero-extends EAX although it is not written when equal
-    "sti": {"inhibit"},  # has no such state to show
-}
+FULL = os.environ.get("VERIFIER_FULL") == "1"
+#: Groups of states that share a line and its addresses, and states in each.
+SIZE = (50, 20) if FULL else (4, 5)
+PARTS = 6
+
+
+def _mnemonics(world: World) -> list[str]:
+    return sorted({form.mnemonic for form in forms() if world in worlds(form)})
+
+
+def _forms(world: World, mnemonics: list[str]) -> list[Form]:
+    return [form for form in forms() if form.mnemonic in mnemonics and world in worlds(form)]
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Unicorn:
-    return Unicorn()
-
-
-@pytest.fixture(scope="module")
-def native() -> Native:
+def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
     if not lift_native.available:
         pytest.skip("needs an x86-64 Linux")
-    try:
-        return Native()
-    except OSError as error:
-        pytest.skip(f"needs pages that are writable and executable: {error}")
+    return Native(tmp_path_factory.mktemp("native"))
 
 
-def _ours(form: str) -> Instruction:
-    return decode(assemble(tuple(ALL))[form], form)
+@pytest.fixture(scope="module")
+def qemu(tmp_path_factory: pytest.TempPathFactory) -> Qemu:
+    if not lift_qemu.available:
+        pytest.skip("needs qemu-system-x86_64 (package qemu-system-x86)")
+    return Qemu(tmp_path_factory.mktemp("qemu"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_unicorn_agrees(family: str, emulator: Unicorn) -> None:
-    wrong = {}
-    for instruction in map(_ours, FAMILIES[family]):
-        block = lift(instruction)
-        ignored = UNICORN_IS_WRONG.get(instruction.mnemonic, set())
-        for before in states(instruction, count=max(1, COUNT // 2)):
-            found = differences(run_undefined(block, before), emulator.run(instruction, before))
-            if found.keys() - ignored:
-                wrong[instruction.text] = (found, before.cells)
-    assert not wrong
+@pytest.mark.parametrize("mnemonic", _mnemonics(CPU))
+def test_this_cpu_agrees(mnemonic: str, native: Native) -> None:
+    assert not compare(_forms(CPU, [mnemonic]), CPU, native, *SIZE).wrong
 
 
-@pytest.mark.parametrize("family", STRAIGHT)
-def test_this_cpu_agrees(family: str, native: Native) -> None:
-    wrong = {}
-    for instruction in filter(lift_native.can_run, map(_ours, STRAIGHT[family])):
-        block = lift(instruction)
-        for before in states(instruction, ring=3):
-            ours = run_undefined(block, before)
-            found = {} if ours.after.rip == "fault 0" else differences(ours, native.run(instruction, before))
-            if found:
-                wrong[instruction.text] = (found, before.cells)
-    assert not wrong
+@pytest.mark.parametrize("part", range(PARTS))
+def test_qemu_agrees(part: int, qemu: Qemu) -> None:
+    assert not compare(_forms(QEMU, _mnemonics(QEMU)[part::PARTS]), QEMU, qemu, *SIZE).wrong
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_unicorn_agrees(part: int) -> None:
+    chosen = [form for form in forms() if in_unicorn(form)][part::PARTS]
+    assert not compare(chosen, UNICORN, Unicorn(), SIZE[0] // 2, 2).wrong

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 import iced_x86 as iced
 import pytest
+from lift_cases import states_for
 from lift_concrete import run_undefined
 from lift_decode import CODE, assemble, decode, register
 from lift_forms import ALL, FAMILIES
-from lift_states import states
+from lift_undefined import masked_count, undefined_flags
+from lift_worlds import UNICORN
 
 from verifier.asm.program import GENERAL_REGISTERS, Imm, Instruction, Reg
 from verifier.ir.cells import STATUS_FLAGS
@@ -17,6 +20,8 @@ from verifier.lift import lift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from lift_concrete import State
 
     from verifier.ir.ops import Block
 
@@ -28,18 +33,6 @@ _ACCESS = iced.OpAccess
 _CONDITIONAL = frozenset((_ACCESS.COND_WRITE, _ACCESS.READ_COND_WRITE))
 _READS = frozenset((_ACCESS.READ, _ACCESS.COND_READ, _ACCESS.READ_WRITE, _ACCESS.READ_COND_WRITE))
 _WRITES = frozenset((_ACCESS.WRITE, _ACCESS.READ_WRITE)) | _CONDITIONAL
-_NOT_CARRY_OR_ZERO = frozenset(("of", "sf", "af", "pf"))
-#: Undefined flags whatever the operands (SDM vol. 1, appendix A, and the pages of vol. 2).
-UNDEFINED: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("and", "or", "xor", "test"), frozenset(("af",))),
-    **dict.fromkeys(("mul", "imul"), frozenset(("sf", "zf", "af", "pf"))),
-    **dict.fromkeys(("div", "idiv"), frozenset(STATUS_FLAGS)),
-    **dict.fromkeys(("bt", "bts", "btr", "btc"), _NOT_CARRY_OR_ZERO),
-    **dict.fromkeys(("bsf", "bsr"), _NOT_CARRY_OR_ZERO | {"cf"}),
-    **dict.fromkeys(("tzcnt", "lzcnt"), _NOT_CARRY_OR_ZERO),
-    **dict.fromkeys(("andn", "blsr", "blsi", "blsmsk", "bzhi"), frozenset(("af", "pf"))),
-    "bextr": frozenset(("sf", "af", "pf")),
-}
 #: Always faults: the quotient cannot fit.
 NEVER_COMPLETES = "divb %ah"
 
@@ -52,39 +45,15 @@ def _ours(form: str) -> Instruction:
     return decode(assemble(tuple(ALL))[form], form)
 
 
+def _states(instruction: Instruction) -> list[State]:
+    source, block, found = Random(instruction.text), lift(instruction), []
+    while len(found) < 12:
+        found += states_for(instruction, block, UNICORN, 3, source)
+    return found
+
+
 def _theirs(form: str) -> iced.Instruction:
     return next(iter(iced.Decoder(64, assemble(tuple(ALL))[form], ip=CODE)))
-
-
-def _expected_undefined(i: Instruction) -> set[str]:
-    if i.mnemonic in ("shl", "shr", "sar", "shld", "shrd"):
-        return _after_shift(i)
-    if i.mnemonic in ("rol", "ror", "rcl", "rcr"):
-        return {"of"} if _count(i) not in (0, 1) else set()
-    if "%cr" in i.text:
-        return set(STATUS_FLAGS)
-    return set(UNDEFINED.get(i.mnemonic, ()))
-
-
-def _count(i: Instruction) -> int:
-    """The masked count, or the highest that is possible."""
-    mask = 0x3F if i.width == 64 else 0x1F
-    first = i.operands[0]
-    if isinstance(first, Imm):
-        return first.value & mask
-    return mask
-
-
-def _after_shift(i: Instruction) -> set[str]:
-    count = _count(i)
-    if count == 0:
-        return set()
-    if i.mnemonic in ("shld", "shrd") and count > i.width:
-        return set(STATUS_FLAGS)
-    undefined = {"af"} if count == 1 else {"af", "of"}
-    if i.mnemonic in ("shl", "shr") and count >= i.width:
-        undefined.add("cf")
-    return undefined
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -92,31 +61,31 @@ def test_undefined_flags_are_the_manuals(family: str) -> None:
     wrong = {}
     for instruction in map(_ours, FAMILIES[family]):
         block = lift(instruction)
-        outcomes = [run_undefined(block, before) for before in states(instruction, count=12)]
+        outcomes = [run_undefined(block, before) for before in _states(instruction)]
         seen = {cell for o in outcomes for cell in o.undefined if cell in STATUS_FLAGS}
-        if seen != _expected_undefined(instruction) and instruction.text != NEVER_COMPLETES:
+        if seen != undefined_flags(instruction) and instruction.text != NEVER_COMPLETES:
             wrong[instruction.text] = seen
     assert not wrong
 
 
 def _unlisted(i: Instruction) -> set[str]:
     """What the manual leaves undefined and iced-x86 does not list."""
-    if i.mnemonic in ("shl", "shr") and _count(i) >= i.width:
+    if i.mnemonic in ("shl", "shr") and masked_count(i) >= i.width:
         return {"cf"}
-    if i.mnemonic in ("shld", "shrd") and _count(i) > i.width:
+    if i.mnemonic in ("shld", "shrd") and masked_count(i) > i.width:
         return {"cf", "sf", "zf", "pf"}
     return {"of"} if _is_full_turn(i) else set()
 
 
 def _is_full_turn(i: Instruction) -> bool:
     """To iced-x86 a full turn through carry is no rotation; to the manual only a masked count of 0."""
-    return i.mnemonic in ("rcl", "rcr") and isinstance(i.operands[0], Imm) and _count(i) == i.width + 1
+    return i.mnemonic in ("rcl", "rcr") and isinstance(i.operands[0], Imm) and masked_count(i) == i.width + 1
 
 
 def test_undefined_flags_are_the_decoders() -> None:
     for form in ALL:
         instruction = _ours(form)
-        differing = _expected_undefined(instruction) ^ _flags(_theirs(form).rflags_undefined)
+        differing = undefined_flags(instruction) ^ _flags(_theirs(form).rflags_undefined)
         assert differing == _unlisted(instruction), form
 
 

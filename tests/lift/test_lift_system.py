@@ -13,6 +13,7 @@ from verifier.lift import lift, supported
 
 TOP = ARENA + ARENA_SIZE // 2
 PG_PE = 0x8000_0001
+ET = 1 << 4
 TSD, PAE, PCE, UMIP, LA57, FSGSBASE, PCIDE = (1 << n for n in (2, 5, 8, 11, 12, 16, 17))
 HIGH = 0xFFFF_8880_0000_1000
 GP, UD = "fault 13", "fault 6"
@@ -24,15 +25,12 @@ def _instruction(text: str) -> Instruction:
     return next(iter(assemble_text(f"{text}\n", text_base=CODE)))
 
 
-def _run(
-    text: str, cells: dict[str, int], memory: bytes = b"", msrs: dict[int, int] | None = None
-) -> Outcome:
+def _run(text: str, cells: dict[str, int], memory: bytes = b"") -> Outcome:
     """From a state of zeros but for ``cells``, RSP and the ``memory`` at RSP."""
     block = lift(_instruction(text))
     check_block(block)
     before = State({**dict.fromkeys(CELLS, 0), "rsp": TOP, **cells}, bytearray(ARENA_SIZE), ARENA)
     before.memory[ARENA_SIZE // 2 : ARENA_SIZE // 2 + len(memory)] = memory
-    before.msrs = dict(msrs or {})
     return run_undefined(block, before)
 
 
@@ -76,11 +74,12 @@ TABLE = [
     ("mov %cr3, %rax", {"cr3": 0x1234_5000}, {"rax": 0x1234_5000, **STATUS_ANY}),
     ("mov %rax, %cr3", {"rax": 0x5000 | 1 << 63, "cr4": PCIDE}, {"cr3": 0x5000, **STATUS_ANY}),
     ("mov %rax, %cr3", {"rax": 0x5000 | 1 << 63}, GP),
-    ("mov %rax, %cr0", {"rax": PG_PE}, {"cr0": PG_PE, **STATUS_ANY}),
+    ("mov %rax, %cr0", {"rax": PG_PE}, {"cr0": PG_PE | ET, **STATUS_ANY}),
     ("mov %rax, %cr0", {"rax": 1}, GP),
     ("mov %rax, %cr0", {"rax": 1 << 31}, GP),
     ("mov %rax, %cr0", {"rax": PG_PE | 1 << 29}, GP),
-    ("mov %rax, %cr0", {"rax": PG_PE | 3 << 29}, {"cr0": PG_PE | 3 << 29, **STATUS_ANY}),
+    ("mov %rax, %cr0", {"rax": PG_PE | 3 << 29}, {"cr0": PG_PE | ET | 3 << 29, **STATUS_ANY}),
+    ("mov %rax, %cr0", {"rax": PG_PE | 0x1FFA_FFC0}, {"cr0": PG_PE | ET, **STATUS_ANY}),
     ("mov %rax, %cr0", {"rax": PG_PE | 1 << 32}, GP),
     ("mov %rax, %cr4", {"rax": PAE}, {"cr4": PAE, **STATUS_ANY}),
     ("mov %rax, %cr4", {"rax": 0}, GP),
@@ -93,6 +92,7 @@ TABLE = [
     ("mov %cr8, %rax", {"cr8": 3}, {"rax": 3, **STATUS_ANY}),
     ("mov %db6, %rax", {"dr6": 0xFFFF_0FF0}, {"rax": 0xFFFF_0FF0, **STATUS_ANY}),
     ("mov %rax, %db6", {"rax": 0xFFFF_0FF0}, {"dr6": 0xFFFF_0FF0, **STATUS_ANY}),
+    ("mov %rax, %db6", {"rax": 1 << 14 | 1 << 12}, {"dr6": "any 0x10800", **STATUS_ANY}),
     ("mov %rax, %db6", {"rax": 1 << 32}, GP),
     *((f"mov {a}, {b}", {"cpl": 3}, GP) for r in ("cr0", "cr2", "cr3", "cr4", "cr8", "db6")
       for a, b in ((f"%{r}", "%rax"), ("%rax", f"%{r}"))),
@@ -202,18 +202,18 @@ def test_push_of_a_segment_register_is_zero_extended() -> None:
 
 
 def test_msr_halves() -> None:
-    msrs = {0xC000_0101: 0x1111_2222_3333_4444}
-    read = _run("rdmsr", {"rcx": 1 << 32 | 0xC000_0101, **LOW}, msrs=msrs).after
+    cells = {"rcx": 1 << 32 | 0xC000_0101, "gs_base": 0x1111_2222_3333_4444, **LOW}
+    read = _run("rdmsr", cells).after
     assert (read.cells["rdx"], read.cells["rax"]) == (0x1111_2222, 0x3333_4444)
     written = _run("wrmsr", {"rcx": 0xC000_0102, "rdx": 1 << 40 | 7, "rax": 5}).after
-    assert written.msrs == {0xC000_0102: 7 << 32 | 5}
+    assert written.cells["kernel_gs_base"] == 7 << 32 | 5
 
 
 #: instruction, how it leaves.
 TERMINATORS = [
     ("iretq", "iret 64"), ("iret", "iret 32"), ("iretw", "iret 16"),
     ("lretq", "lret 64"), ("lret", "lret 32"), ("sysretq", "sysret 64"), ("sysretl", "sysret 32"),
-    ("syscall", "syscall"), ("int3", "interrupt 3"), ("int $0x80", "interrupt 128"), ("ud2", "exception 6"),
+    ("syscall", "syscall"), ("int3", "interrupt 3"), ("int $0x80", "interrupt 128"), ("ud2", "fault 6"),
     ("hlt", "halt"),
 ]  # fmt: skip
 

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from verifier.lift.lifter import Lifter
 
 MOV_SS_SHADOW = 2
+#: PG, CD, NW, AM, WP, NE, TS, EM, MP, PE.
+_CR0_WRITABLE = 0xE005_002F
+_CR0_ET = 1 << 4
+#: RTM and BLD: not there on every processor, and 1 on the others.
+_DR6_OPTIONAL = 1 << 16 | 1 << 11
+#: BT, BS, BD, B3 to B0.
+_DR6_WRITABLE = 0xE00F | _DR6_OPTIONAL
+_DR6_ONES = 0xFFFE_07F0
 
 
 def is_special(register: Reg) -> bool:
@@ -62,9 +70,27 @@ def _move_to_control(b: Lifter, register: Reg, value: Value) -> None:
     privilege.require_cpl0(b)
     status.put_undefined(b, *STATUS_FLAGS)
     _check_control(b, register.name, value)
-    if register.name == "cr3":
-        value = b.zext(b.extract(value, 62, 0), 64)
-    b.write(register, value)
+    b.write(register, _kept(b, register.name, value))
+
+
+def _kept(b: Lifter, name: str, value: Value) -> Value:
+    """What the register holds of a value that was written to it.
+
+    SDM vol. 3A 2.5 and vol. 2B: reserved bits of CR0[31:0] are ignored and ET is always 1. Vol. 3B, DR6: reserved bits
+    are always 1, or (bit 12) 0; BLD and RTM are too, on processors that have them not.
+    """
+    if name == "cr0":
+        return _masked(b, value, _CR0_WRITABLE, _CR0_ET)
+    if name == "cr3":
+        return b.zext(b.extract(value, 62, 0), 64)
+    if name == "dr6":
+        optional = b.binary("and", b.undef(64), b.const(_DR6_OPTIONAL, 64))
+        return b.binary("or", _masked(b, value, _DR6_WRITABLE, _DR6_ONES), optional)
+    return value
+
+
+def _masked(b: Lifter, value: Value, writable: int, ones: int) -> Value:
+    return b.binary("or", b.binary("and", value, b.const(writable, 64)), b.const(ones, 64))
 
 
 def _check_control(b: Lifter, name: str, value: Value) -> None:
