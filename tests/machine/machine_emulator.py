@@ -20,6 +20,8 @@ from verifier.replay.deviations import Item, known
 from verifier.replay.follow import registers
 from verifier.replay.image import Image, build, plan_of
 from verifier.replay.machine import REGISTERS, Machine, Shutdown
+from verifier.replay.probe import NMI, unblock
+from verifier.replay.tables import OWN_IST, Entry, idt
 from verifier.trace.interpreter import Interpreter
 from verifier.trace.run import ConcreteState, Disagreement, Move, Outcome, Start
 
@@ -124,24 +126,37 @@ class Bench:
         events = ["machine_check"]
         if not state.cells["inhibit"]:
             events += ["irq"] * state.cells["if"] + ["nmi"] * (not state.nmi_blocked)
-        hidden = instruction is None or instruction.mnemonic.startswith("hole")
+        hidden = instruction is None or instruction.mnemonic in ("hole_enter", "hole_body", "hlt")
         return source.choice(events) if hidden or source.random() < 0.25 else "execute"
 
     def set(self, state: ConcreteState) -> None:
         machine = self.machine
+        self.shadow(machine, 0)
+        self.block()  # a pending one may be held back or not
+        unblock(machine, self.image)
+        self.block()
+        if not state.nmi_blocked:
+            unblock(machine, self.image)
         for name, region in self.lab.machine.regions.items():
             if region.writable:
                 base = self.lab.bases[name]
                 machine.store(base, bytes(state.memory[base + i] for i in range(region.size)))
         values = {name: state.cells[name] for name in COMPARED if name != "rflags"}
         machine.write(values | {"rip": state.rip, "rflags": packed(state)})
-        machine._debugger.restore(  # type: ignore[attr-defined]
-            {"event_mask": machine._state["event_mask"] & ~1 | state.nmi_blocked, "pending_event": 0}  # type: ignore[attr-defined]
-        )
-        machine._refresh()  # type: ignore[attr-defined]
+        self.shadow(machine, state.cells["inhibit"])
         if state.nmi_pending:
             machine.pend("nmi")
-        self.shadow(machine, state.cells["inhibit"])
+
+    def block(self) -> None:
+        """Let an NMI come, by a gate that leads to the monitor: then none is pending."""
+        machine, place = self.machine, self.image.idt + 16 * NMI
+        gate = machine.load(place, 16)
+        own = Entry(NMI, self.image.pad(NMI), OWN_IST, False, 0)
+        machine.store(place, idt([own], self.image.kernel_cs)[16 * NMI :][:16])
+        machine.write(self.image.at("nop_"))
+        machine.pend("nmi")
+        machine.step()
+        machine.store(place, gate)
 
     def memory(self) -> dict[int, int]:
         found = {}

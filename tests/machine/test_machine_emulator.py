@@ -22,11 +22,8 @@ SHADOWS = (0, 1, 3)
 
 
 def into_shadow(machine: Bochs, kind: int) -> None:
-    """Also lets a processor that a case before has halted run again."""
     until = machine._state["icount"] if kind else 0
-    machine._debugger.restore(
-        {"inhibit_mask": SHADOWS[kind], "inhibit_icount": until, "activity_state": 0, "debug_trap": 0, "async_event": 1}
-    )
+    machine._debugger.restore({"inhibit_mask": SHADOWS[kind], "inhibit_icount": until, "debug_trap": 0})
     machine._refresh()
 
 
