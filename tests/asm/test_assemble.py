@@ -96,6 +96,12 @@ def test_statements_of_one_preprocessor_macro_show_their_own_text() -> None:
     assert [i.text for i in program] == ["nop", "ret"]
 
 
+def test_statements_of_a_line_share_its_text() -> None:
+    """Thousands on a long line would fill memory else."""
+    first, second = assemble_text("nop; ret\n")
+    assert first.span.text is second.span.text
+
+
 def test_macro_origin_is_the_call() -> None:
     instruction = only(".macro m\nnop\n.endm\n.macro n\nm\n.endm\nn\n")
     places = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -97,6 +98,9 @@ BOMBS = (
     ".long " + "9" * 16000 + "\n",
     ".if 1\n" * 1000,
     "nop " + "x" * 100_000 + "\n",
+    ".irp x," + ",".join("1" * 1000) + '\n.ascii "' + "\\x" * 4000 + '"\n.endr\n',
+    ("nop;" * 4000 + "\n") * 30,
+    "start:\n" + ".p2align 12\nnop\n" * 9000,
 )  # fmt: skip
 CPP_BOMBS = (
     "#define A0 x\n" + "".join(f"#define A{i + 1} A{i} A{i}\n" for i in range(60)) + "A60\n",
@@ -217,6 +221,34 @@ def test_absolute_include_is_outside(tree: Path) -> None:
 )
 def test_bad_file(tree: Path, name: str, content: bytes | None, message: str) -> None:
     assert message in str(file_fails(tree, name, content))
+
+
+@pytest.mark.parametrize(("directive", "suffix"), [(".include", "s"), ("#include", "S")])
+def test_includes_that_double_are_refused(tree: Path, directive: str, suffix: str) -> None:
+    for i in range(30):
+        (tree / f"f{i}.{suffix}").write_text(f'{directive} "f{i + 1}.{suffix}"\n' * 2)
+    (tree / f"f30.{suffix}").write_text("nop\n")
+    assert "more than 2,000 files are included" in file_fails(tree, f"f0.{suffix}").message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"nop;" * 12_500_000, b"#" * 50_000_000, b"/*" * 25_000_000, b'"' * 50_000_000, b"(" * 50_000_000],
+    ids=["statements", "comment", "open comment", "quotes", "parentheses"],
+)
+def test_fifty_megabytes_in_a_line_are_not_read(tree: Path, content: bytes) -> None:
+    assert "larger than 8 MB" in file_fails(tree, "a.s", content).message
+    (tree / "b.s").write_text('nop\n.include "a.s"\n')
+    assert "b.s:2:1: error: a.s is larger than 8 MB" in str(file_fails(tree, "b.s"))
+
+
+@pytest.mark.parametrize("suffix", ["s", "S"])
+def test_pipes_and_devices_are_not_opened(tree: Path, suffix: str) -> None:
+    os.mkfifo(tree / "pipe.s")
+    (tree / "zero.s").symlink_to("/dev/zero")
+    for name, message in (("pipe.s", "not a regular file"), ("zero.s", "outside the folder tree")):
+        assert message in file_fails(tree, f"a.{suffix}", f'nop\n.include "{name}"\n').message
+        assert ".incbin is not supported" in file_fails(tree, f"a.{suffix}", f'nop\n.incbin "{name}"\n').message
 
 
 def test_include_cycle_over_two_files(tree: Path) -> None:

@@ -15,8 +15,12 @@ FILE_BYTES = 8 << 20
 LINE_CHARACTERS = 16_384
 LINES = 100_000
 CHARACTERS = 16 << 20
+#: Of lines that macros and repeats produce.
+EXPANDED_CHARACTERS = 2 << 20
 #: Characters of tokens that preprocessor macros may produce.
 MACRO_CHARACTERS = 1_000_000
+#: Files that are opened on behalf of the text, again and again perhaps.
+INCLUDES = 2_000
 #: Nested includes, conditionals and expansions.
 DEPTH = 200
 #: Nested parentheses and operators in an expression, and symbols defined by symbols in its evaluation.
@@ -35,7 +39,9 @@ class Budget:
     def __init__(self) -> None:
         self.lines = LINES
         self.characters = CHARACTERS
+        self.expanded_characters = EXPANDED_CHARACTERS
         self.macro_characters = MACRO_CHARACTERS
+        self.includes = INCLUDES
         self.bytes = SECTION_BYTES
         self.instructions = INSTRUCTIONS
 
@@ -47,6 +53,18 @@ class Budget:
             raise line.error(f"the text expands to more than {LINES:,} lines", _BOMB)
         if self.characters < 0:
             raise line.error(f"the text expands to more than {CHARACTERS >> 20} MB", _BOMB)
+
+    def expanded_line(self, line: Line) -> None:
+        """One more line that a macro or a repeat produced."""
+        self.line(line)
+        self.expanded_characters -= len(line)
+        if self.expanded_characters < 0:
+            raise line.error(f"macros and repeats expand to more than {EXPANDED_CHARACTERS >> 20} MB", _BOMB)
+
+    def include(self, span: Span) -> None:
+        self.includes -= 1
+        if self.includes < 0:
+            raise AsmError(f"more than {INCLUDES:,} files are included", span, "files that include each other twice?")
 
     def foresee(self, lines: int, span: Span) -> None:
         """Refuse early what is bound to need more lines than are left."""

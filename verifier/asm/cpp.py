@@ -166,6 +166,7 @@ class Preprocessor:
             raise AsmError('#include needs "FILE"', span, _COMMENT_HINT)
         if len(self._including) >= DEPTH:
             raise AsmError(f"includes are nested more than {DEPTH} deep", span)
+        self._budget.include(span)
         yield from self.lines(self._reader.include(wanted[1:-1], self._including, span))
 
     def _define(self, line: Line, at: int) -> None:

@@ -142,7 +142,7 @@ class Input:
 
     def _expanded(self, lines: Iterator[Line]) -> Iterator[Statement]:
         for line in lines:
-            self._assembly.budget.line(line)
+            self._assembly.budget.expanded_line(line)
             yield from statements(line)
 
     # --- macros and repeats ---
@@ -238,6 +238,7 @@ class Input:
             raise statement.line.error('.include needs "FILE", within the folder tree')
         if len(self._frames) > DEPTH:
             raise statement.line.error(f"includes are nested more than {DEPTH} deep")
+        self._assembly.budget.include(statement.span)
         including = [f.path for f in self._frames if f.path]
         source = self._reader.include(text[1:-1], including, statement.span)
         self._frames.append(

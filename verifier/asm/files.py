@@ -27,6 +27,7 @@ class SourceFile:
     path: Path | None = None
     origin: Span | None = None
     _starts: list[int] = field(init=False, repr=False)
+    _shown: dict[int, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         starts = [0]
@@ -45,7 +46,9 @@ class SourceFile:
         index = bisect_right(self._starts, start) - 1
         begin = self._starts[index]
         stop = self._starts[index + 1] - 1 if index + 1 < len(self._starts) else len(self.text)
-        line = self.text[begin:stop].rstrip("\r")
+        if index not in self._shown:  # a line may have thousands of statements, each with spans
+            self._shown[index] = self.text[begin:stop].rstrip("\r")
+        line = self._shown[index]
         column = start - begin + 1
         return Span(
             self.name, index + 1, column, max(column, min(end, stop) - begin + 1), line, origin or self.origin

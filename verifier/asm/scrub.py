@@ -21,7 +21,10 @@ AS_COMMENTS = re.compile(_STRING + r"|'(?:\\.|[^\\])|\#|/\*|(?:^|[;:])\s*/(?!\*)
 
 _CHARACTER = re.compile(_STRING + r"|'(?:\\(?P<escape>.)|(?P<plain>[^\\]))'?|(?P<alone>')")
 _ESCAPES = {"b": 8, "t": 9, "n": 10, "f": 12, "r": 13}
-_SEPARATOR = re.compile(_STRING + r"|(?P<end>;)")
+#: Besides ``;``, what Python takes for a blank and GNU as does not; a form feed may begin a line.
+_SEPARATOR = re.compile(
+    _STRING + r"|(?P<end>;)|(?P<odd>(?!^)\f|[\v\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000])"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +104,8 @@ def statements(line: Line) -> Iterator[Statement]:
             pieces.append(line[start : match.start()])
             start = match.end()
             inside_expansion |= line.offsets[match.start()] in line.offsets[start : start + 1]
+        elif match.group("odd"):
+            raise line.error("this character is no blank", "write a space", match.start(), match.end())
         elif not _closed(match.group()):
             raise line.error("this string never ends", 'close it with "', match.start(), match.end())
     pieces.append(line[start:])
