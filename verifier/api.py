@@ -17,6 +17,7 @@ from verifier.explore.memory import capped
 from verifier.explore.search import Limits
 from verifier.prove.prover import Prover, searches
 from verifier.prove.verdict import Coverage, Result
+from verifier.replay.replay import MACHINES, Replayed, replay
 from verifier.report.verdict import verdict_text
 from verifier.spec import load as load_model
 from verifier.terms import SolverFailure
@@ -117,20 +118,34 @@ class Specification:
         progress: Progress | None = None,
         listener: Callable[[Question], None] | None = None,
         witness: Callable[[Proof], None] | None = None,
+        processor: Mapping[str, int] | None = None,
     ) -> Iterator[Outcome]:
         """Outcomes as they come: properties without a schedule first, from one search, then the others.
 
         ``states``: how many states a search may explore; ``progress`` is told of explored and waiting states;
         ``listener`` is told of everything that the solver is asked;
-        ``witness`` is given the proof of what a search has proved without a bound.
+        ``witness`` is given the proof of what a search has proved without a bound. ``processor``: rules of
+        `verifier.machine.rules` with known values; the verdicts are about such processors only then.
         """
         wanted = self.properties if names is None else tuple(self.named(n) for n in dict.fromkeys(names))
         check_bound(self.model, bound)
         limits = Limits() if states is None else Limits(states=states)
-        prover = Prover(self.model, bound, limits, progress, witness=witness)
+        prover = Prover(self.model, bound, limits, progress, witness=witness, processor=processor)
         prover.solver.listener = listener
         for group in searches(wanted):
             yield from _judged(prover, group)
+
+    def replay(self, trace: Trace, machine: str) -> Replayed:
+        """What ``qemu``, ``bochs`` or the ``interpreter`` makes of a trace of this specification.
+
+        Where processors may differ, a run can be one that the machine's does not have; then another one is looked for
+        that breaks the property on it. Raises MissingTool if the machine is not installed.
+        """
+        found = replay(trace, machine)
+        if found.kind != "not-shown" or machine not in MACHINES:
+            return found
+        (outcome,) = self.outcomes([trace.property.name], processor=MACHINES[machine].rules)
+        return found if outcome.trace is None else replay(outcome.trace, machine)
 
     def named(self, name: str) -> Property:
         """Raises UsageError with the nearest name."""

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 MASK = (1 << 64) - 1
 ODD = (0, 1, 0x10, 0x18, 0x33, 0x2B, MASK, 1 << 63, (1 << 63) - 1)
-MOST_STEPS = 2000
+MOST_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A run from its start to the end that it comes to. ``complete``: every event of its schedule has struck."""
+    """A run from its start, to its end or to `MOST_STEPS`. ``complete``: every event of its schedule has struck."""
 
     model: Model
     context: Context
@@ -52,23 +52,27 @@ class Drawn:
             return None
         for number, step in enumerate(self.steps, 1):
             at_home = step.ended == "home"
-            asked = {"always": True, "outermost-return": at_home}.get(p.at) if isinstance(p.at, str) else None
-            if asked is None:
-                asked = not at_home and step.after.rip in p.at
+            inside = not at_home and (p.at == "always" or (isinstance(p.at, frozenset) and step.after.rip in p.at))
+            asked = at_home if p.at == "outermost-return" else inside
             if asked and not View(self.trace(p, number), step.after, at_home).truth(p.that):
                 return number
         return None
 
 
 def draw(
-    model: Model, seed: str, rules: Mapping[str, int], schedule: tuple[ScheduleItem, ...] | None = None
+    model: Model,
+    seed: str,
+    rules: Mapping[str, int],
+    schedule: tuple[ScheduleItem, ...] | None = None,
+    most: int = MOST_STEPS,
 ) -> Drawn:
-    """A run to its end. Without a schedule, up to six events; with one, its events at places it allows.
+    """A run to its end, or of ``most`` steps.
 
-    Where the machine always holds back an event of the schedule, a run with those before it.
+    Without a schedule it has up to six events; with one, the schedule's, at places that it allows. Where the machine
+    always holds back an event of the schedule, a run with those before it.
     """
     for attempt in range(60):
-        drawn = _Draw(model, Random(f"{seed}/{attempt}"), rules, schedule).run()
+        drawn = _Draw(model, Random(f"{seed}/{attempt}"), rules, schedule).run(most)
         if drawn.complete:
             break
     return drawn
@@ -102,14 +106,23 @@ class _Draw:
             cells["gs_base" if self.context.gs == "kernel" else "kernel_gs_base"] = bases[self.machine.percpu]
         if self.context.stack is not None:
             cells["rsp"] = bases[self.context.stack] + self.machine.regions[self.context.stack].size // 2
+        if self._narrow():
+            cells["rsp"] &= 0xFFFF_FFFF
         home = self._home()
         return Start(ConcreteState(home, cells, self._memory(bases)), home, bases, dict(rules))
+
+    def _narrow(self) -> bool:
+        """Whether 32-bit code is interrupted."""
+        segment = self.machine.segments.get(self.context.cs)
+        return segment is not None and not segment.long
 
     def _data_selectors(self) -> list[int]:
         segments = self.machine.segments.values()
         return [s.selector for s in segments if s.kind == "data" and s.dpl >= self.context.cpl]
 
     def _home(self) -> int:
+        if self._narrow():
+            return self.random.randrange(1 << 32)
         if self.context.cpl == 3:
             own = self.random.choice(list(self.machine.program.instructions))
             return self.random.choice([self._address(), self.random.randrange(1 << 47), own])
@@ -149,10 +162,10 @@ class _Draw:
 
     # the run
 
-    def run(self) -> Drawn:
+    def run(self, most: int) -> Drawn:
         state, at = self.start.state, None
         steps: list[Step] = []
-        while len(steps) < MOST_STEPS and (not steps or steps[-1].ended is None):
+        while len(steps) < most and (not steps or steps[-1].ended is None):
             move, outcome = next(self._possible(state, at))
             if move.action != "execute":
                 self.events -= 1
@@ -176,7 +189,7 @@ class _Draw:
             if self.left and struck and (self.left[0].addresses is None or at in self.left[0].addresses):
                 yield self.left[0].event
         elif at is None:
-            yield self.random.choice(self.model.environment.outermost)
+            yield from self.random.sample(self.model.environment.outermost, len(self.model.environment.outermost))
         elif struck and self.events > 0:
             yield from self.random.sample(list(self.model.environment.events), len(self.model.environment.events))
         if at is not None:

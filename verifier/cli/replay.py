@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifier.api import load
+from verifier.api import Specification, load
 from verifier.cli import codes
 from verifier.cli.terminal import Progress
 from verifier.errors import UsageError
-from verifier.replay.replay import Kind, expect_tools, replay
+from verifier.replay.replay import Kind, expect_tools
 from verifier.report.reading import read_traces, trace_of
 from verifier.report.replay import replay_document, replay_text
 
@@ -32,7 +32,7 @@ def replay_command(arguments: Namespace, terminal: Terminal, tool: Mapping[str, 
     found: list[Replayed] = []
     for trace in _traces(arguments):
         for name in machines:
-            found.append(replay(trace, name))
+            found.append(Specification(trace.model).replay(trace, name))
             if not arguments.json:
                 text = replay_text(found[-1])
                 terminal.say(text.split("\n")[0] if arguments.quiet else text)

@@ -15,7 +15,7 @@ from verifier.machine.config import MachineConfig, Pointer, Region
 from verifier.terms import Term, add, concat, const, extract, not_, or_, ule, ult, var
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: Memory locations are numbered after the cells: region number, then 8-byte word.
 _REGION_SHIFT = 32
@@ -34,10 +34,14 @@ class Place:
 
 
 class Layout:
-    """The regions of one machine as terms."""
+    """The regions of one machine as terms.
 
-    def __init__(self, machine: MachineConfig) -> None:
+    ``processor``: rules of `verifier.machine.rules` that are known, by name; the others go both ways.
+    """
+
+    def __init__(self, machine: MachineConfig, processor: Mapping[str, int] | None = None) -> None:
         self.machine = machine
+        self.processor = dict(processor or {})
         self.regions: tuple[Region, ...] = tuple(machine.regions.values())
         self.number = {r.name: i for i, r in enumerate(self.regions)}
         self.bases: tuple[Term, ...] = tuple(_base(r) for r in self.regions)

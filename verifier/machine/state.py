@@ -105,6 +105,7 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
     rip, path = _interrupted_rip(layout, context)
     path |= {canonical(values[base]) for base in ("fs_base", "gs_base", "kernel_gs_base")} - {TRUE}  # rule I9
     path |= {not_(bad) for bad in _impossible_segments(layout, context, values)} - {TRUE}
+    path |= {rule(name) if value else not_(rule(name)) for name, value in layout.processor.items()}
     rflags = pack(cells)
     words = {"rip": rip, "cs": values["cs"], "rflags": rflags, "rsp": rsp, "ss": values["ss"]}
     tracked = {term: name for name, term in words.items() if not term.is_const}

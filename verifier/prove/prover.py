@@ -43,7 +43,8 @@ class Prover:
 
     ``bound`` None: to a fixpoint. Otherwise every path with at most that many of each event, by the reference engine,
     which merges nothing. ``progress`` is told of explored and waiting states now and then. ``latching`` as in
-    `verifier.explore.search.Explorer`.
+    `verifier.explore.search.Explorer`. ``processor`` as in `verifier.machine.layout.Layout`: verdicts are about that
+    processor then, so this is for finding runs, not for proofs.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Prover:
         progress: Callable[[int, int], None] | None = None,
         latching: bool = False,
         witness: Callable[[Proof], None] | None = None,
+        processor: Mapping[str, int] | None = None,
     ) -> None:
         self.model = model
         self.bound = dict(bound) if bound is not None else None
-        self.layout = Layout(model.machine)
+        self.layout = Layout(model.machine, processor)
         self.solver = Solver(self.layout.facts)
         self._limits = limits or Limits()
         self._progress = progress

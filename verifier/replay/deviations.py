@@ -13,8 +13,6 @@ from verifier.trace.confirm import rflags
 from verifier.trace.interpreter.returns import HIGH_FLAGS, LOW_FLAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from verifier.machine.config import MachineConfig
     from verifier.replay.course import Leg
 
@@ -32,7 +30,8 @@ class Deviation:
     """One way in which an emulator is known to be wrong.
 
     ``manual``: what should be, with its source; ``does``: what the emulator does; ``wrong``: the values it has
-    instead of those of a step, or none if the step does not bring it out.
+    instead of those of a step, memory that the step should not have changed included; none if the step does not bring
+    it out.
     """
 
     name: str
@@ -67,16 +66,23 @@ def _faulted_iret(machine: MachineConfig, leg: Leg, right: Values) -> Values:
 
 
 def _truncated_rsp(machine: MachineConfig, leg: Leg, _right: Values) -> Values:
-    """Where the manual has a #GP: the page that the truncated RSP points to does not exist, and the fault is a #PF."""
-    size, frame = _return_size(machine, leg), _frame(leg)
-    there, here = machine.gate_of("page_fault"), machine.gate_of("general_protection")
-    if size in (None, 64) or frame is None or there is None or here is None or frame[0] != "general_protection":
+    """Whatever the return should do: the page that the truncated RSP points to does not exist, and that is a #PF."""
+    size, gate, cells = _return_size(machine, leg), machine.gate_of("page_fault"), leg.before.cells
+    if size in (None, 64) or gate is None or gate.stack is not None or cells["cpl"] or cells["nt"]:
         return {}
-    if (there.stack, there.kind) != (here.stack, here.kind):
-        return {}
-    cells = leg.before.cells
-    mask = 0xFFFF_FFFF if cells["ss"] & ~3 else 0xFFFF
-    return {"rip": there.entry, "cr2": cells["rsp"] & mask, (frame[1] - 8, 8): 0}
+    flags, top = rflags(leg.before), cells["rsp"] & ~15
+    cleared = ("tf", "nt", "rf", "vm") + (("if",) if gate.kind == "interrupt" else ())
+    frame = (cells["ss"], cells["rsp"], flags, cells["cs"], leg.before.rip, 0)
+    registers: dict[Item, int] = {
+        "rip": gate.entry,
+        "rflags": flags & ~sum(1 << RFLAGS_LAYOUT[flag][0] for flag in cleared),
+        "rsp": top - 8 * len(frame),
+        "cs": machine.kernel_cs,
+        "ss": cells["ss"],
+        "cr2": cells["rsp"] & (0xFFFF_FFFF if cells["ss"] & ~3 else 0xFFFF),
+        "nmi_blocked": int(leg.before.nmi_blocked),
+    }
+    return registers | {(top - 8 * i, 8): word for i, word in enumerate(frame, 1)}
 
 
 def _null_selectors(machine: MachineConfig, leg: Leg, right: Values) -> Values:
@@ -117,17 +123,6 @@ def _short_pop(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     return _returned(leg, right, size, {"rip": rip, "cs": cs & 0xFFFF, "ss": cells["ss"], "rsp": rsp}, flags)
 
 
-def _null_stack(machine: MachineConfig, leg: Leg, right: Values) -> Values:
-    """The return is made, to the null SS that the frame has."""
-    if _return_size(machine, leg) != 64 or leg.before.cells["nt"]:
-        return {}
-    rip, cs, flags, rsp, ss = _items(leg, 5, 8)
-    code = machine.segments.get(cs & 0xFFFF)
-    if code is None or not code.long or code.dpl != cs & 3 or cs & 3 == 3 or ss & 0xFFFC or ss & 3 == cs & 3:
-        return {}
-    return _returned(leg, right, 64, {"rip": rip, "cs": cs & 0xFFFF, "ss": ss & 0xFFFF, "rsp": rsp}, flags)
-
-
 def _items(leg: Leg, count: int, size: int) -> list[int]:
     """What lies on the stack, in items of ``size`` bytes."""
     return [leg.before.read(leg.before.cells["rsp"] + i * size & _MASK, size) for i in range(count)]
@@ -156,7 +151,13 @@ def _bad_target(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     if cs & 3 > leg.before.cells["cpl"]:
         segments = {name: machine.segments.get(leg.before.cells[name]) for name in ("ds", "es", "fs", "gs")}
         registers |= {name: 0 for name, segment in segments.items() if segment is not None and segment.dpl < cs & 3}
-    return _returned(leg, right, 64, registers, flags)
+    return _returned(leg, right, 64, registers, flags & ~_RF if leg.before.cells["rf"] else flags)
+
+
+def _lost_rf(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    if _return_size(machine, leg) is None or not leg.before.cells["rf"] or leg.outcome.delivered:
+        return {}
+    return {"rflags": right["rflags"] & ~_RF}
 
 
 def _sysret_rf(machine: MachineConfig, leg: Leg, right: Values) -> Values:
@@ -235,6 +236,13 @@ DEVIATIONS = (
         _bad_target,
     ),
     Deviation(
+        "iret-with-rf-loses-rf",
+        "qemu",
+        "IRET loads RF from the frame (SDM vol. 2A, IRET; rule R9)",
+        "an IRET that began with RF=1 ends with RF=0 (`gen_eob` resets RF after it was loaded)",
+        _lost_rf,
+    ),
+    Deviation(
         "no-rf-between-iterations",
         "qemu",
         "an event between the iterations of a string instruction saves RF=1 (SDM vol. 3B, Debug, "
@@ -271,13 +279,6 @@ DEVIATIONS = (
         "in 64-bit mode IRET pops SS and RSP too, whatever the operand size (SDM vol. 2A, IRET; rule R3)",
         "IRET with an operand of 16 or 32 bits to the same CPL pops three items, and adds to SP or ESP (`long_iret`)",
         _short_pop,
-    ),
-    Deviation(
-        "null-ss-of-any-rpl",
-        "bochs",
-        "IRET with a null SS whose RPL is not the new CPL is #GP(0) (SDM vol. 2A, IRET; rule R5)",
-        "any null SS is good for 64-bit code below CPL 3 (`long_iret`)",
-        _null_stack,
     ),
     Deviation(
         "sysret-loads-rf",
@@ -319,16 +320,20 @@ DEVIATIONS = (
 )
 
 
-def known(emulator: str, machine: MachineConfig, leg: Leg, right: Values, got: Values) -> Iterator[Deviation]:
-    """The deviations that explain every difference between ``right`` and ``got``; none if one is not explained."""
+def known(
+    emulator: str, machine: MachineConfig, leg: Leg, right: Values, got: Values
+) -> list[tuple[Deviation, Values]]:
+    """The deviations that explain every difference between ``right`` and ``got``, each with its wrong values.
+
+    None if a difference is not explained.
+    """
     differences = {item for item, value in right.items() if got[item] != value}
-    found = []
+    found: list[tuple[Deviation, Values]] = []
     for deviation in DEVIATIONS:
         if deviation.emulator == emulator:
             wrong = deviation.wrong(machine, leg, right)
             explained = {item for item in differences if item in wrong and wrong[item] == got[item]}
             if explained:
-                found.append(deviation)
+                found.append((deviation, wrong))
                 differences -= explained
-    if not differences:
-        yield from found
+    return [] if differences else found

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from verifier.trace.run import ConcreteState, Move
 
 _BASES = ("fs_base", "gs_base", "kernel_gs_base")
-_PAGE_FAULT = 14
+_DOUBLE_FAULT, _PAGE_FAULT = 8, 14
+_WILD = ("wild-read", "wild-write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +212,12 @@ class Follower:
         if not state.cells["inhibit"] and not state.nmi_pending:
             right["nmi_blocked"], got["nmi_blocked"] = int(state.nmi_blocked), int(self._machine.nmi_blocked())
         if right != {item: got[item] for item in right}:
-            found = list(known(self._machine.name, self._course.machine, step.leg, right, got))
+            found = known(self._machine.name, self._course.machine, step.leg, right, got)
             if not found:
                 return [self._difference(i, v, got[i]) for i, v in right.items() if got[i] != v]
-            self._met += [Met(step.number, deviation) for deviation in found]
+            self._met += [Met(step.number, deviation) for deviation, _ in found]
+            changed = [i for _, wrong in found for i in wrong if not isinstance(i, str) and i not in right]
+            step.set |= {place: state.read(*place) for place in changed}
         self._correct(step.right | {"nmi_blocked": right.get("nmi_blocked", 0)} | step.set, got)
         return []
 
@@ -222,7 +225,7 @@ class Follower:
         """What the manual leaves open, and what the machine has got wrong in a known way, becomes what the run has."""
         if got.get("nmi_blocked", 0) and not wanted["nmi_blocked"]:
             unblock(self._machine, self._image)
-        wrong = {item: value for item, value in wanted.items() if item in got and got[item] != value}
+        wrong = {item: value for item, value in wanted.items() if got.get(item) != value}
         self._machine.write({i: v for i, v in wrong.items() if isinstance(i, str) and i != "nmi_blocked"})
         for item, value in wrong.items():
             if not isinstance(item, str):
@@ -257,26 +260,33 @@ class Follower:
     # runs that end badly
 
     def _shut_down(self, leg: Leg) -> list[Difference]:
-        if leg.outcome.ended == "shutdown":
+        if leg.outcome.ended in ("shutdown", *_WILD):
             return []
         return [Difference("the processor", leg.outcome.ended or "goes on", "shuts down")]
 
     def _mishap(self, leg: Leg) -> list[Difference]:
         """A run that leaves what the specification says: the machine has to leave it at the same place."""
         kind, now = leg.outcome.ended, self._machine.read()
-        pads = {self._image.pad(v): v for v in self._image.targets if v not in self._course.machine.gates}
+        gates, targets = self._course.machine.gates, self._image.targets
+        free = {target for vector, target in targets.items() if vector not in gates}
         if kind == "no-gate":
-            right, wrong = now["rip"] in pads, f"goes on at {now['rip']:#x}"
+            right = now["rip"] in free
         elif kind == "double-fault":
-            right, wrong = pads.get(now["rip"]) == EVENTS["double_fault"].vector, f"goes on at {now['rip']:#x}"
-        elif kind in ("wild-read", "wild-write"):
-            right, wrong = now["rip"] == self._image.targets[_PAGE_FAULT], "does not fault"
-            if not right:
-                self._notes.append(f"step of the {kind}: the page has other memory too, and the machine does not fault")
-                right = True
+            right = now["rip"] in free and now["rip"] == targets[_DOUBLE_FAULT]
+        elif kind in _WILD:
+            right = True
+            if not self._faulted(now):
+                self._notes.append(f"the {kind} is on a page with other memory, so the machine does not fault there")
         else:
-            right, wrong = False, "does not"
-        return [] if right else [Difference("the end of the run", f"{kind}: {leg.outcome.detail}", wrong)]
+            right = False
+        if right:
+            return []
+        return [Difference("the end of the run", f"{kind}: {leg.outcome.detail}", f"rip {now['rip']:#x}")]
+
+    def _faulted(self, now: Mapping[str, int]) -> bool:
+        """Whether a page fault, outside every region, has come through or has become a double fault."""
+        targets, outside = self._image.targets, self._place(now["cr2"]).startswith("0x")
+        return outside and now["rip"] in (targets[_PAGE_FAULT], targets[_DOUBLE_FAULT])
 
 
 def _choice(move: Move, kind: str) -> int | None:

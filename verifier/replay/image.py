@@ -69,7 +69,7 @@ class Image:
     ``entries``: the address of each mapped 4 KB page -> where its page table entry stands in the window; ``scratch``:
     the physical addresses of free pages; ``idt``: where the IDT stands in the window; ``targets``: vector -> where its
     gate leads: the program's entry, or `pad` of the vector, on a stack of the monitor's, if the program has none.
-    ``kernel_ss``: a data segment of DPL 0.
+    ``kernel_ss``: a data segment of DPL 0; ``narrow``: the code segments that are not 64-bit code.
     """
 
     data: bytes
@@ -82,6 +82,7 @@ class Image:
     targets: Mapping[int, int]
     kernel_cs: int
     kernel_ss: int
+    narrow: frozenset[int]
 
     def at(self, piece: str) -> dict[str, int]:
         """The registers that let a piece of the monitor run next: at CPL 0, with no flag set."""
@@ -146,6 +147,7 @@ class _Builder:
             {g.vector: g.target for g in gates},
             self._plan.kernel_cs,
             self._kernel_ss(),
+            frozenset(s.selector for s in self._segments if s.kind == "code" and not s.long),
         )
 
     def _kernel_ss(self) -> int:

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -19,7 +20,7 @@ from verifier.replay.probe import nmi_blocked
 from verifier.replay.stub import tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from verifier.replay.image import Image
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 #: Our name of a register -> QEMU's.
 _NAMES = {"rflags": "eflags", "kernel_gs_base": "k_gs_base"}
 #: What is set first: a selector brings its base along, and SS the CPL.
-_FIRST = ("cs", "ss", "ds", "es", "fs", "gs")
+_SELECTORS = ("ss", "ds", "es", "fs", "gs", "cs")
 _MESSAGES = 0xFEE0_0000
 _NMI_MESSAGE = 0x400
 _MCG_STATUS = 0x17A
@@ -42,7 +43,10 @@ class Qemu:
     rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
         "ist_nulls_ss": 1,
         "fault_in_nmi_delivery_blocks": 1,
-        "outer_return_clears_base": 1,
+        "repeated_shadow_ends": 1,
+        "frame_below_the_edge": 1,
+        "any_null_ss": 1,
+        "rip_is_cut": 1,
         "outer_return_clears_null": 1,
         "late_sysret_fault": 1,
     }
@@ -105,19 +109,39 @@ class Qemu:
         return self._gdb
 
     def read(self) -> dict[str, int]:
+        found = self._read()
+        if found["cs"] in self._image.narrow:
+            with self._wide(found["cs"], found["cs"]):
+                found = self._read() | {"cs": found["cs"]}
+        return found
+
+    def _read(self) -> dict[str, int]:
         data = bytes.fromhex(self._stub.ask("g").replace("x", "0"))
         found = {name: int.from_bytes(data[at : at + n], "little") for name, (_, at, n) in self._offsets.items()}
-        return {name: value & 0xFFFF if name in _FIRST else value for name, value in found.items()}
+        return {name: value & 0xFFFF if name in _SELECTORS else value for name, value in found.items()}
 
     def write(self, values: Mapping[str, int]) -> None:
-        order = [n for n in _FIRST if n in values] + [n for n in values if n not in _FIRST]
+        now = self._read()
         if "fs" in values or "gs" in values:
-            bases = self.read()
-            values = {n: bases[n] for n in ("fs_base", "gs_base") if n not in values} | dict(values)
-            order += [n for n in values if n not in order]
-        for name in order:
-            number, _, size = self._offsets[name]
-            self._stub.command(f"P{number:x}={values[name].to_bytes(size, 'little').hex()}")
+            values = {n: now[n] for n in ("fs_base", "gs_base")} | dict(values)
+        order = [n for n in _SELECTORS[:-1] if n in values] + [n for n in values if n not in _SELECTORS]
+        with self._wide(now["cs"], values.get("cs", now["cs"])):
+            for name in order:
+                self._set(name, values[name])
+
+    @contextmanager
+    def _wide(self, before: int, after: int) -> Iterator[None]:
+        """QEMU shows and sets no more than the lower halves of registers unless CS is a 64-bit segment."""
+        narrow = before in self._image.narrow
+        if narrow:
+            self._set("cs", self._image.kernel_cs)
+        yield
+        if narrow or before != after:
+            self._set("cs", after)
+
+    def _set(self, name: str, value: int) -> None:
+        number, _, size = self._offsets[name]
+        self._stub.command(f"P{number:x}={value.to_bytes(size, 'little').hex()}")
 
     def load(self, address: int, size: int) -> bytes:
         return self._stub.read_memory(address, size)

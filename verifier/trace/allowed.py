@@ -47,9 +47,16 @@ def _cells(machine: MachineConfig, context: Context, start: Start) -> Iterator[s
             yield f"{name} is {value:#x}, which is no value of {CELLS[name]} bits"
         elif wanted.get(name, value) != value:
             yield f"{name} is {value:#x} and not {wanted[name]:#x}"
+        elif name in ("ds", "es", "fs", "gs") and _too_high(machine, context, value):
+            yield f"{name} is {value:#x}, which code at CPL {context.cpl} cannot have"
     for name in ("fs_base", "gs_base", "kernel_gs_base"):
         if not _canonical(cells[name]):
             yield f"{name} is {cells[name]:#x}, which is not canonical"
+
+
+def _too_high(machine: MachineConfig, context: Context, selector: int) -> bool:
+    segment = next((s for s in machine.segments.values() if s.selector & ~3 == selector & ~3), None)
+    return segment is not None and segment.dpl < context.cpl
 
 
 def _interrupted(machine: MachineConfig, context: Context, start: Start) -> Iterator[str]:
