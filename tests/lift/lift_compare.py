@@ -43,8 +43,8 @@ class Report:
     wrong: dict[str, object] = field(default_factory=dict)
 
 
-def compare(forms: Iterable[Form], world: World, oracle: Oracle, count: int, each: int) -> Report:
-    """Every form from ``count`` groups of ``each`` states."""
+def compare(forms: Sequence[Form], world: World, oracle: Oracle, count: int, each: int) -> Report:
+    """Every form from ``count`` groups of ``each`` states; one that found fewer is wrong too."""
     report = Report()
     for batch in _batches((form, group) for form in forms for group in groups(form, world, count, each)):
         observed = iter(oracle.run([(group.instruction, state) for _, group in batch for state in group.states]))
@@ -52,6 +52,7 @@ def compare(forms: Iterable[Form], world: World, oracle: Oracle, count: int, eac
             report.states[form] += len(group.states)
             for name, what in _compare_group(group, world, observed):
                 report.wrong.setdefault(f"{world.name}: {group.instruction.text}: {name}", what)
+    report.wrong |= {f"states of {f}": report.states[f] for f in forms if report.states[f] != count * each}
     return report
 
 

@@ -230,23 +230,34 @@ UNICORN = World(
 
 #: Left to the tests of delivery and returns: their meaning is the machine's, and its tables decide.
 TRANSFERS = frozenset(("iret", "lret", "sysret", "syscall", "int", "int3"))
+#: What the assembler takes and the lifter refuses, whatever the values of the operands.
+REFUSED = frozenset(
+    (
+        *(("lret", width, ("i",)) for width in (16, 32, 64)),
+        *(("mov", 64, sorts) for n in (0, 1, 2, 3, 4, 5, 7) for sorts in ((f"dr{n}", "r"), ("r", f"dr{n}"))),
+    )
+)
 #: Linux answers these for a process, or counts with it.
 _ANSWERED_BY_LINUX = frozenset(("smsw", "sldt", "str", "rdpmc"))
 #: What depends on the privilege level or on what only CPL 0 can set.
 _SYSTEM = """cli sti swapgs clac stac rdmsr wrmsr clts hlt invlpg wbinvd wbnoinvd in out smsw sldt str rdpmc popf pushf
 lar lsl verr verw rdfsbase rdgsbase wrfsbase wrgsbase rdtsc rdtscp cpuid"""
 #: What Unicorn has not, runs in a way of its own, or (branches) fetches the target of.
-_NOT_IN_UNICORN = """rdrand rdseed rdpid rdtsc rdtscp cpuid invpcid lar lsl verr verw wrfsbase wrgsbase rdfsbase rdgsbase popf
-clflushopt clwb ud1 ud2 jmp jcc call ret jrcxz jecxz loop loope loopne"""
+_NOT_IN_UNICORN = """rdrand rdseed rdpid rdtsc rdtscp cpuid invpcid lar lsl verr verw wrfsbase wrgsbase rdfsbase
+rdgsbase popf clflushopt clwb ud1 ud2 jmp jcc call ret jrcxz jecxz loop loope loopne"""
 _SPECIAL = frozenset(("es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr2", "cr3", "cr4", "cr8", "dr6"))
 
 
 def worlds(form: Form) -> tuple[World, ...]:
     """Where a form is run."""
-    if form.mnemonic in TRANSFERS:
+    if form.mnemonic in TRANSFERS or is_refused(form):
         return ()
     found = () if form.mnemonic in _ANSWERED_BY_LINUX else (CPU,)
     return (*found, QEMU) if _is_system(form) else found
+
+
+def is_refused(form: Form) -> bool:
+    return (form.mnemonic, form.width, form.sorts) in REFUSED
 
 
 def _is_system(form: Form) -> bool:

@@ -34,7 +34,7 @@ def movzx(b: Lifter) -> None:
     b.write(b.destination, b.zext(b.read(b.source), b.destination_width))
 
 
-@instruction("movsx", "movsxd")
+@instruction("movsx")
 def movsx(b: Lifter) -> None:
     b.write(b.destination, b.sext(b.read(b.source), b.destination_width))
 
