@@ -41,7 +41,7 @@ def test_every_rule_that_the_code_names_is_stated(folder):
 def test_rows_are_whole_and_what_they_name_exists():
     assert len(RULES) > 60
     for row in RULES.values():
-        number, _, _, code, tests = row
+        number, _, _, code, tests, _, _ = row
         for path in re.findall(r"`([^`]+)`", code):
             assert (ROOT / "verifier" / path).exists(), (number, path)
         for test in () if tests == "-" else tests.split(", "):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.lift import lift
 from verifier.machine.events import EVENTS
+from verifier.replay.qemu_deviations import ROWS
 from verifier.trace.confirm import rflags
 from verifier.trace.interpreter.returns import HIGH_FLAGS, LOW_FLAGS
 
@@ -317,6 +318,7 @@ DEVIATIONS = (
         "it becomes 0 (`handleCpuModeChange`)",
         _narrow_rsp,
     ),
+    *(Deviation(name, "qemu", manual, does, wrong) for name, manual, does, wrong in ROWS),
 )
 
 
