@@ -245,7 +245,7 @@ class Bench:
             assert want == byte, f"{story}: byte at {address:#x} is {byte:#x}, not {want:#x}"
         if right == got:
             return
-        met = [d.name for d in known(self.machine.name, self.lab.machine, leg, right, got)]
+        met = [d.name for d, _ in known(self.machine.name, self.lab.machine, leg, right, got)]
         different = {i: (hex(v), hex(got[i])) for i, v in right.items() if v != got[i]}
         assert met, f"{story}: (interpreter, machine) {different}"
         self.seen.update(f"deviation {name}" for name in met)
