@@ -15,7 +15,7 @@ from machine_emulator import Bench
 from verifier.replay.bochs import Bochs
 
 FULL = os.environ.get("VERIFIER_FULL") == "1"
-LABS, CASES = (200, 200) if FULL else (12, 40)
+LABS, CASES = (200, 200) if FULL else (8, 40)
 NOT_COUNTED = ("skipped", "deviation", "delivered", "executed")
 #: `inhibit_mask` for each value of the cell ``inhibit``: nothing; interrupts; those and #DB.
 SHADOWS = (0, 1, 3)
@@ -23,8 +23,7 @@ SHADOWS = (0, 1, 3)
 
 def into_shadow(machine: Bochs, kind: int) -> None:
     until = machine._state["icount"] if kind else 0
-    machine._debugger.restore({"inhibit_mask": SHADOWS[kind], "inhibit_icount": until, "debug_trap": 0})
-    machine._refresh()
+    machine._set({"inhibit_mask": SHADOWS[kind], "inhibit_icount": until, "debug_trap": 0})
 
 
 @pytest.fixture(scope="module")

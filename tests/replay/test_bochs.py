@@ -100,7 +100,7 @@ def fresh(request):
     """The shared machine at CPL 0 in the body, NMIs open, nothing pending."""
     if "machine" in request.fixturenames:
         machine = request.getfixturevalue("machine")
-        machine._debugger.restore({"event_mask": 0, "pending_event": 0, "activity_state": 0, "inhibit_mask": 0})
+        machine._set({"event_mask": 0, "pending_event": 0, "activity_state": 0, "inhibit_mask": 0})
         at(machine, "body", **KERNEL)
 
 

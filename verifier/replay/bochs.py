@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from verifier.replay.bochs_debugger import Parameters
     from verifier.replay.image import Image
 
 #: Our names of registers -> the names of the processor's parameters.
@@ -93,15 +94,14 @@ class Bochs:
         self._state = self._parse(self._debugger.command(f"lb {ready:#x}", f"s {_BOOT_STEPS}", "d 1", *_READ))
         if self._state["rip"] != ready:
             raise MachineError(f"the image does not come up on Bochs: it stands at {self._state['rip']:#x}")
+        place = Debugger.parse(self._debugger.command(*Debugger.show(["GDTR.base", "GDTR.limit"])))
+        self._gdt = self.load(place["GDTR.base"], place["GDTR.limit"] + 1)
 
     # Registers
 
     def read(self) -> dict[str, int]:
         """All registers but CR8."""
         return {name: self._state[name] for name in (*_GENERAL, "rflags", *_SHOWN)}
-
-    def _refresh(self) -> None:
-        self._state = self._parse(self._debugger.command(*_READ))
 
     @staticmethod
     def _parse(answer: str) -> dict[str, int]:
@@ -133,8 +133,10 @@ class Bochs:
                 fields = parameters.setdefault(part, {})
                 assert isinstance(fields, dict)
                 fields[field] = value
-        self._debugger.restore(parameters)
-        self._refresh()
+        self._set(parameters)
+
+    def _set(self, parameters: Parameters) -> None:
+        self._state = self._parse(self._debugger.restore(parameters, *_READ))
 
     def _cache(self, name: str, selector: int) -> dict[str, int | bool]:
         """What a segment register remembers of the segment of a selector. A base of FS or GS stays."""
@@ -144,10 +146,9 @@ class Bochs:
         return cache
 
     def _segment(self, selector: int) -> int:
-        values = Debugger.parse(self._debugger.command(*Debugger.show(["GDTR.base", "GDTR.limit"])))
-        if selector & 4 or (selector | 7) > values["GDTR.limit"]:
+        if selector & 4 or (selector | 7) >= len(self._gdt):
             raise ValueError(f"the image has no segment {selector:#x}")
-        return int.from_bytes(self.load(values["GDTR.base"] + (selector & ~7), 8), "little")
+        return int.from_bytes(self._gdt[selector & ~7 :][:8], "little")
 
     # Memory
 
@@ -199,27 +200,26 @@ class Bochs:
     def pend(self, event: str, vector: int = 0) -> None:
         """See `Machine.pend`."""
         if event == "nmi":
-            self._debugger.command("take nmi")
+            self._state = self._parse(self._debugger.command("take nmi", *_READ))
         elif event == "irq" and vector >= 16:
             self._pend_interrupt(vector)
         elif event == "machine_check":
             self._pend_machine_check()
         else:
             raise Unsupported(f"Bochs cannot make {event}{f' by vector {vector}' if vector else ''} happen")
-        self._refresh()
 
     def _pend_interrupt(self, vector: int) -> None:
         """Let the local APIC ask for an interrupt. What it thinks is in service is done: nobody else asks."""
         registers = {f"isr{i}": 0 for i in range(8)} | {f"irr{vector // 32}": 1 << vector % 32}
         pending = self._state["pending_event"] | _LAPIC_INTERRUPT
-        self._debugger.restore({"local_apic": registers, "pending_event": pending, "async_event": 1})
+        self._set({"local_apic": registers, "pending_event": pending, "async_event": 1})
 
     def _pend_machine_check(self) -> None:
         """Bochs has none. What is delivered is an NMI, which no latch holds back, by the gate of machine checks."""
         mask, pending = self._state["event_mask"], self._state["pending_event"]
         self._machine_check = mask & _NMI, pending & _NMI
         self._set_nmi_gate(_MACHINE_CHECK_VECTOR)
-        self._debugger.restore(
+        self._set(
             {
                 "event_mask": mask & ~_NMI,
                 "pending_event": pending | _NMI,
@@ -233,14 +233,13 @@ class Bochs:
         """Put the NMI latches and gate back."""
         self._machine_check = None
         self._set_nmi_gate(_NMI_VECTOR)
-        self._debugger.restore(
+        self._set(
             {
                 "event_mask": self._state["event_mask"] & ~_NMI | masked,
                 "pending_event": self._state["pending_event"] & ~_NMI | pending,
                 "async_event": 1,
             }
         )
-        self._refresh()
 
     def _set_nmi_gate(self, vector: int) -> None:
         """Let the gate of NMIs be that of a vector."""

@@ -177,12 +177,16 @@ class Debugger:
             values["rflags"] = int(flags[1], 16)
         return values
 
-    def restore(self, parameters: Parameters) -> None:
-        """Set parts of the processor's state, as they are, and drop all that it remembers of page tables."""
+    def restore(self, parameters: Parameters, *commands: str) -> str:
+        """Set parts of the processor's state, as they are, and drop all that it remembers of page tables.
+
+        What is printed for some commands after that.
+        """
         self._path.joinpath("cpu0").write_text("\n".join(["cpu0 = {", *_lines(parameters), "}", ""]))
-        answer = self.command('restore "cpu0" "."')
+        answer = self.command('restore "cpu0" "."', *commands)
         if "Error" in answer:
             raise MachineError(f"Bochs does not restore a state: {answer.strip()}")
+        return answer
 
     # Memory
 
