@@ -14,10 +14,12 @@ from verifier.machine.state import HOME
 from verifier.machine.step import EXECUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Mapping
 
     from verifier.explore.schedule import Script
+    from verifier.machine.state import State
     from verifier.machine.step import Stepper
+    from verifier.terms import Term
 
 
 class Enumeration(Explorer):
@@ -80,12 +82,35 @@ class Enumeration(Explorer):
 
 
 def _same_before(node: Node) -> Node | None:
-    """The very same state earlier on this path, with no event in between: a loop that need not be run again."""
+    """The very same state earlier on this path, with no event in between: a loop that need not be run again.
+
+    Hidden code and undefined flags have other unknowns each time, so the same is meant up to a renaming of them all.
+    """
     before = node
     while before.edge is not None and before.edge.action == EXECUTE and before.parent is not None:
         before = before.parent
-        old, new = before.state, node.state
-        same = old.rip == new.rip and old.cells == new.cells and old.memory == new.memory and old.path == new.path
-        if same and before.ghost == node.ghost:
+        if before.state.rip == node.state.rip and before.ghost == node.ghost and _alike(before.state, node.state):
             return before
     return None
+
+
+def _alike(old: State, new: State) -> bool:
+    """Whether two states of one path differ in nothing but the names of unknowns, one for one."""
+    if old.memory.keys() != new.memory.keys() or len(old.path) != len(new.path):
+        return False
+    latches = (old.nmi_blocked, old.nmi_pending) == (new.nmi_blocked, new.nmi_pending)
+    pairs = [*zip(old.cells, new.cells, strict=True), *((old.memory[at], new.memory[at]) for at in old.memory)]
+    if not latches or any(a.shape != b.shape for a, b in pairs):
+        return False
+    names: dict[Term, Term] = {}
+    for a, b in pairs:
+        for one, other in zip(a.havocs, b.havocs, strict=True):
+            if names.setdefault(one, other) is not other:
+                return False
+    one_for_one = len(set(names.values())) == len(names)
+    return one_for_one and _literals(old.path, names) == _literals(new.path, {t: t for t in names.values()})
+
+
+def _literals(path: frozenset[Term], names: Mapping[Term, Term]) -> set[Hashable]:
+    """A path's literals with their unknowns renamed; one about an unknown that the state does not hold is itself."""
+    return {(t.shape, tuple([names.get(h, h) for h in t.havocs])) if t.havocs else t for t in path}
