@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELLS, RFLAGS_LAYOUT
 from verifier.ir.evaluate import evaluate
+from verifier.ir.ops import BINARY, COMPARE, UNARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MASK = (1 << 64) - 1
 MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
+_PURE = BINARY | COMPARE | UNARY | {"ite", "concat", "extract", "zext", "sext"}
 WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 
 
@@ -22,7 +24,7 @@ WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 class State:
     """Cells, memory bytes from ``origin`` on, and where control is or how it left.
 
-    ``rip`` is ``fault N`` after a fault, with its ``error`` code. ``loads`` are the reads, as address and size.
+    ``rip`` is ``fault N`` after a fault, with its ``error`` code. ``loads`` and ``stores``: address and size of each.
     ``lenient``: bad accesses read 0 and write nothing; ``beside`` says that one was none of the memory's.
     """
 
@@ -32,6 +34,7 @@ class State:
     rip: int | str = 0
     error: int = 0
     loads: list[tuple[int, int]] = field(default_factory=list)
+    stores: list[tuple[int, int]] = field(default_factory=list)
     lenient: bool = False
     beside: bool = False
 
@@ -72,8 +75,13 @@ def run(block: Block, before: State, undefined: Callable[[int], int]) -> State:
     puts: dict[str, int] = {}
     try:
         for o in block:
-            args = tuple(values[a.index] for a in o.args)
-            result = _perform(o, args, before, after, puts, undefined)
+            args = tuple([values[a.index] for a in o.args])
+            if o.opcode == "get":
+                result = before.cells[o.attr]
+            elif o.opcode in _PURE:
+                result = evaluate(o.opcode, args, tuple([a.width for a in o.args]), o.result.width, o.attr)
+            else:
+                result = _perform(o, args, before, after, puts, undefined)
             if o.result is not None:
                 assert 0 <= result < 1 << o.result.width, o
                 values.append(result)
@@ -83,7 +91,7 @@ def run(block: Block, before: State, undefined: Callable[[int], int]) -> State:
         stopped = before.copy()
         vector, stopped.error = fault.args
         stopped.rip = f"fault {vector}"
-        stopped.loads = after.loads
+        stopped.loads, stopped.stores = after.loads, after.stores
         return stopped
     except Skip:
         after = before.copy()
@@ -102,8 +110,6 @@ def _perform(
     match o.opcode:
         case "const":
             return o.attr
-        case "get":
-            return before.cells[o.attr]
         case "undef":
             return undefined(o.result.width)
         case "load":
@@ -113,6 +119,7 @@ def _perform(
         case "store":
             size = o.args[1].width // 8
             place = after.place(args[0], size, o.attr)
+            after.stores.append((args[0], size))
             after.memory[place] = args[1].to_bytes(size, "little")[: place.stop - place.start]
         case "put":
             assert 0 <= args[0] < 1 << CELLS[o.attr]
@@ -130,7 +137,7 @@ def _perform(
                 raise Fault(13, 0)  # rule I9
             puts[MSRS[args[0]]] = args[1]
         case _:
-            return evaluate(o.opcode, args, tuple(a.width for a in o.args), o.result.width, o.attr)
+            raise AssertionError(o)
     return 0
 
 

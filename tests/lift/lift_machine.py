@@ -104,7 +104,7 @@ class Both:
             return {"edges": (1, len(edges))}
         edge, value = edges[0]
         found = _apart("symbolic", expected, self._symbolic(edge, value, before))
-        return found | _apart("interpreter", expected, self._interpreted(edge, value, before, home))
+        return found | _apart("interpreter", expected, self._interpreted(edge, value, before, ours, home))
 
     def _valuation(self, edge: Edge, before: Numbers, home: int, undefined: list[int]) -> Valuation | None:
         """The values that the state gives the edge's variables, if it is the state's edge."""
@@ -140,8 +140,12 @@ class Both:
         rip = value(state.home.rip) if state.rip == HOME else state.rip
         return cells | {"delivered": edge.delivered, "rip": rip, "memory": bytes(memory), "error": _error(ist, cells)}
 
-    def _interpreted(self, edge: Edge, value: Valuation, before: Numbers, home: int) -> dict[str, object]:
-        memory = {ARENA + i: byte for i, byte in enumerate(before.memory)}
+    def _interpreted(
+        self, edge: Edge, value: Valuation, before: Numbers, ours: Numbers, home: int
+    ) -> dict[str, object]:
+        """Its memory has what is around the accesses, as a byte that it does not know reads as 0."""
+        near = {a for at, size in (*ours.loads, *ours.stores) for a in range(at - 16, at + size + 16)}
+        memory = {a: before.memory[a - ARENA] for a in near if 0 <= a - ARENA < ARENA_SIZE}
         start = ConcreteState(CODE, before.cells, memory)
         bases = {"arena": ARENA, "ist": _IST}
         interpreter = Interpreter(self._machine, Start(start, home, bases, _RULES), lambda _instruction: self._block)
@@ -150,11 +154,14 @@ class Both:
         after = outcome.state
         if outcome.ended not in (None, "home"):
             return {"ended": (outcome.ended, outcome.detail)}
-        ist = bytes(after.memory.get(_IST + i, 0) for i in range(_IST_SIZE)) if outcome.delivered else b""
+        written, ist = bytearray(before.memory), bytearray(_IST_SIZE)
+        for address, byte in after.memory.items():
+            region, base = (written, ARENA) if address < _IST else (ist, _IST)
+            region[address - base] = byte
         return dict(after.cells) | {
             "delivered": outcome.delivered,
             "rip": after.rip,
-            "memory": bytes(after.memory[ARENA + i] for i in range(ARENA_SIZE)),
+            "memory": bytes(written),
             "error": _error(ist, after.cells),
         }
 
