@@ -51,13 +51,18 @@ def image_of(lab: labs.Lab) -> tuple[Start, Image]:
 
 
 class Bench:
-    """``shadow``: puts a machine into the shadow of STI (1) or MOV SS (2), or out of both (0)."""
+    """``shadow``: puts a machine into the shadow of STI (1) or MOV SS (2), or out of both (0). ``hidden``: what is no
+    register: ``inhibit`` (the shadow) and ``nmi_pending``."""
 
     def __init__(
-        self, lab: labs.Lab, start_machine: Callable[[Image], Machine], shadow: Callable[[Machine, int], None]
+        self,
+        lab: labs.Lab,
+        start_machine: Callable[[Image], Machine],
+        shadow: Callable[[Machine, int], None],
+        hidden: Callable[[Machine], dict[str, int]],
     ) -> None:
         start, self.image = image_of(lab)
-        self.lab, self.start_machine, self.shadow = lab, start_machine, shadow
+        self.lab, self.start_machine, self.shadow, self.hidden = lab, start_machine, shadow, hidden
         self.machine = start_machine(self.image)
         self.interpreter = Interpreter(lab.machine, replace(start, rules=dict(self.machine.rules)))
         self.seen: Counter[str] = Counter()
@@ -236,9 +241,9 @@ class Bench:
             if below % 8 and leg.outcome.delivered:
                 raise Skipped("a CALL that faults, with RSP between words")
             right |= {(below, 8): after.read(below, 8)} if below in memory and below + 7 in memory else {}
-        right["nmi_blocked"] = after.nmi_blocked
-        got = {i: found[i] if isinstance(i, str) else self.bytes(memory, *i) for i in right if i != "nmi_blocked"}
-        got["nmi_blocked"] = self.machine.nmi_blocked()
+        got = {i: found[i] if isinstance(i, str) else self.bytes(memory, *i) for i in right}
+        right |= {"nmi_blocked": after.nmi_blocked, "nmi_pending": after.nmi_pending, "inhibit": after.cells["inhibit"]}
+        got |= {"nmi_blocked": self.machine.nmi_blocked(), **self.hidden(self.machine)}
         written = {place[0] + i for place in right if not isinstance(place, str) for i in range(place[1])}
         for address, byte in memory.items():
             want = byte if address in written else after.memory.get(address, byte)
