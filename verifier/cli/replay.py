@@ -80,10 +80,10 @@ def _inside(path: Path, spec: str) -> Path:
     """The specification that a document names: a file cannot make us read what lies outside the folder we are in."""
     here, found = Path.cwd().resolve(), Path(spec)
     try:
-        inside = found.resolve().is_relative_to(here)
+        inside, there = found.resolve().is_relative_to(here), found.is_file()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL byte
-        inside = False
-    if not inside or not found.is_file():
+        inside = there = False
+    if not inside or not there:
         problem = "is not there" if inside else "lies outside the folder that you are in"
         raise UsageError(f"{path}: its specification {spec[:200]} {problem}", None, "name it with --spec")
     return found

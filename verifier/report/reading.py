@@ -7,6 +7,7 @@ What the file says of its steps is compared with what the interpreter makes of t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,15 +19,17 @@ from verifier.trace.run import ConcreteState, Move, Start
 from verifier.trace.trace import Step, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from verifier.spec.model import Model
+    from verifier.spec.model import Model, Property
 
     Json = dict[str, Any]
 
 #: The largest file that is read, in bytes: a run of 4,000 steps takes about 4 MB.
 MOST = 32 << 20
+#: The most bytes of modelled memory that the states of a run may hold together.
+MOST_BYTES = 5_000_000
 _NOT_OURS = "write it with 'verifier prove SPEC --json' or 'verifier refute SPEC -p NAME --json'"
 
 
@@ -101,8 +104,26 @@ def trace_of(recorded: Recorded, model: Model) -> Trace:
     quiet = violation["quiet_from"]
     if not steps or (quiet is not None and not 0 <= quiet < len(steps)):
         raise UsageError(f"{where}: the run has no steps" if not steps else f"{where}: there is no step {quiet}")
+    for problem in _forbidden(model, p, steps):
+        raise UsageError(f"{where}: the specification does not allow {problem}")
     names = tuple(violation["names"])
     return Trace(model, p, context, start, steps, violation["kind"], violation["message"], names, quiet)
+
+
+def _forbidden(model: Model, p: Property, steps: Iterable[Step]) -> Iterator[str]:
+    """What of the events of a run the specification does not allow."""
+    allowed, struck = model.environment.events, Counter[str]()
+    for number, step in enumerate(steps, 1):
+        name = step.move.action
+        if name == "execute":
+            continue
+        struck[name] += not step.before.nmi_pending
+        limit = allowed.get(name, 0)
+        if limit is not None and struck[name] > limit:
+            often = f" {struck[name]} times" if limit else ""
+            yield f"{name} to strike{often}, as it does in step {number}"
+        if number == 1 and p.during is None and name not in model.environment.outermost:
+            yield f"{name} to strike first"
 
 
 def _start(initial: Json) -> Start:
@@ -120,8 +141,12 @@ def _bytes(stretches: Iterable[Json]) -> dict[int, int]:
     }
 
 
-def _steps(state: ConcreteState, entries: Iterable[Json], where: str) -> Iterable[Step]:
+def _steps(state: ConcreteState, entries: Iterable[Json], where: str) -> Iterator[Step]:
+    held = len(state.memory)
     for number, e in enumerate(entries, 1):
+        held += len(state.memory)
+        if held > MOST_BYTES:
+            raise UsageError(f"{where}: more memory than a run of this program has")
         cells = {name: int(value, 16) for name, value in e["cells"].items()}
         if not set(cells) <= set(state.cells):
             raise UsageError(f"{where}: step {number} changes '{min(set(cells) - set(state.cells))}', which is no cell")
