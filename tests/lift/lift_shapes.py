@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REGISTER, MEMORY, IMMEDIATE, TARGET = "r", "m", "i", "j"
 _SEGMENT_REGISTERS = ("es", "cs", "ss", "ds", "fs", "gs")
+_STACK = ("push", "pop", "call")
 _PREFIXES = {"lock": ("", "lock"), "rep": ("", "rep", "repne")}
 _EDGES = (0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 0x7F, 0x80, 0xFF)
 
@@ -163,7 +164,7 @@ def _operand(way: Way, position: int, source: random.Random) -> str:
         case "r":
             return f"%{_register(kind, way.size, source)}"
         case "m":
-            return _memory(kind, source)
+            return _memory(kind, way.name.startswith(_STACK), source)
         case "i":
             return f"${_immediate(kind, way.size, source)}"
         case "j":
@@ -203,9 +204,12 @@ def _immediate(kind: Kind, size: int, source: random.Random) -> int:
     return value - (1 << bits) if extended else value
 
 
-def _memory(kind: Kind, source: random.Random) -> str:
+def _memory(kind: Kind, on_stack: bool, source: random.Random) -> str:
+    """``on_stack``: often based on RSP, which the instruction moves."""
     if kind.pointer:
         return f"(%{kind.pointer})"
+    if on_stack and source.random() < 0.4:
+        return f"{source.randrange(-64, 64)}(%rsp{source.choice(('', ',%rcx,2', ',%rax,8'))})"
     near = ARENA + source.randrange(ARENA_SIZE - 16)
     segment = source.choice(("",) * 12 + ("%fs:", "%gs:", "%gs:", "%ds:", "%ss:", "%es:", "%cs:"))
     if kind.place == MOFFS:
