@@ -58,7 +58,8 @@ class Gdb:
                 raise OSError("the connection is closed")
             self._received += more
         self._received = self._received[match.end() :]
-        self._socket.sendall(b"+")
+        if not match[1].startswith(b"W"):  # the other side exits right after that, and does not wait
+            self._socket.sendall(b"+")
         return _expanded(match[1]).decode("latin-1")
 
     def read_memory(self, address: int, size: int) -> bytes:
