@@ -108,7 +108,7 @@ def _checked(
         closure.state(state)
     judged = {p.name: closure.judged[p.name] for p in properties if p.name not in closure.left}
     for p in properties:
-        if not closure.judged[p.name] and p.during is None:
+        if not closure.judged[p.name] and p.during is None and p.name not in closure.left:
             raise Refused(f"{p.name} is judged in none of the states: it would hold of nothing")
     return Checked(judged, left | closure.left, len(proof.states), solver.queries - asked)
 

@@ -326,6 +326,8 @@ def any_of(conditions: Iterable[Expr]) -> Expr:
 
 def substitute(e: Expr, values: Mapping[Expr, Expr]) -> Expr:
     """``e`` with variables replaced by expressions of the same width."""
+    if e.op == "var" or e.free.isdisjoint(values):
+        return values.get(e, e)
     done: dict[Expr, Expr] = {}
     stack = [e]
     while stack:

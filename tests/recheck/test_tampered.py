@@ -1,0 +1,57 @@
+"""A certificate that was tampered with is refused.
+
+Set VERIFIER_FULL=1 for more places, and for tampering with the proofs of the shipped specifications too.
+"""
+
+from __future__ import annotations
+
+import os
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from recheck_certificates import COUNTER, ROOT, Lines, proved
+from recheck_tampers import TAMPERS
+
+from verifier.recheck import Refused, recheck
+from verifier.recheck.errors import Malformed
+from verifier.spec import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recheck_tampers import Tamper
+
+FULL = os.environ.get("VERIFIER_FULL") == "1"
+PLACES = 40 if FULL else 4
+SPECS = [COUNTER]
+if FULL:
+    SPECS += [ROOT / "specs" / f"{name}.yaml" for name in ("nested_nmi_repaired", "nested_nmi_repair_2_flag")]
+
+
+@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.stem)
+def test_a_certificate_that_was_tampered_with_is_refused(spec: Path, tamper: Tamper, tmp_path: Path) -> None:
+    content, _ = proved(spec)
+    file, model = tmp_path / "certificate", load(spec)
+    tried = 0
+    for seed in range(PLACES):
+        for proof in range(len(Lines.of(content).proofs)):
+            lines = Lines.of(content)
+            lines.proofs = [lines.proofs[proof]]
+            if not tamper(lines, lines.proofs[0], Random(seed), model):
+                continue
+            tried += 1
+            file.write_bytes(lines.content())
+            with pytest.raises((Refused, Malformed)) as refusal:
+                list(recheck(file, spec))
+            assert len(str(refusal.value).splitlines()) == 1
+    assert tried or (spec != COUNTER and tamper.__name__ in ("claim_more", "lower_rank"))
+
+
+def test_what_was_not_tampered_with_is_confirmed(tmp_path: Path) -> None:
+    """Reading it as data and writing it again changes nothing."""
+    content, names = proved(COUNTER)
+    file = tmp_path / "certificate"
+    file.write_bytes(Lines.of(content).content())
+    assert {name for proof in recheck(file, COUNTER) for name in proof.judged} == names

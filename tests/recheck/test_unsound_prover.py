@@ -1,0 +1,105 @@
+"""A search that merges what differs, or leaves out what can happen, makes certificates that are refused.
+
+Each row breaks the prover in one place. It still says "proved", and the recheck does not believe it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from recheck_certificates import ROOT
+
+from verifier.explore.recognise import Recogniser
+from verifier.explore.schedule import Script
+from verifier.ir.cells import CELL_INDEX
+from verifier.machine import step
+from verifier.machine.layout import CELL_COUNT
+from verifier.prove.certificate import Certificate
+from verifier.prove.prover import Prover
+from verifier.recheck import Refused, recheck
+from verifier.spec import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Break = Callable[[pytest.MonkeyPatch], None]
+
+SPEC = ROOT / "specs" / "nested_nmi_repair_3_gp_window.yaml"
+
+
+def dead(*cells: str) -> Break:
+    """Cells are taken for dead."""
+    return _learning(lambda at: at not in {CELL_INDEX[c] for c in cells})
+
+
+def _learning(keep: Callable[[int], bool], atoms: bool = True) -> Break:
+    learn = Recogniser.learn
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        def learn_less(self, node, live, decided, variables):
+            matters = (decided, variables) if atoms else ((), ())
+            learn(self, node, [at for at in live if keep(at)], *matters)
+
+        patch.setattr(Recogniser, "learn", learn_less)
+
+    return apply
+
+
+def never_compared_again(patch: pytest.MonkeyPatch) -> None:
+    """What turns out to matter later parts no states that were merged."""
+    patch.setattr(Recogniser, "refresh", lambda _self: iter(()))
+
+
+def without(event: str, where: Callable[[int], bool] = lambda _rip: True) -> Break:
+    """An event is not offered everywhere."""
+    offers = Script.offers
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        def offer_less(self, ghost, rip):
+            return [e for e in offers(self, ghost, rip) if e != event or rip < 0 or not where(rip)]
+
+        patch.setattr(Script, "offers", offer_less)
+
+    return apply
+
+
+def blocked_after_iret(patch: pytest.MonkeyPatch) -> None:
+    iret = step.iret
+
+    def keep(x, width):
+        blocked = x.nmi_blocked
+        iret(x, width)
+        x.nmi_blocked = blocked
+
+    patch.setattr(step, "iret", keep)
+
+
+BREAKS = {
+    "rax is dead": dead("rax"),
+    "rsp is dead": dead("rsp"),
+    "flags are dead": dead("zf", "cf"),
+    "cs is dead": dead("cs"),
+    "gs_base is dead": dead("gs_base"),
+    "memory is dead": _learning(lambda at: at < CELL_COUNT),
+    "conditions do not matter": _learning(lambda _at: True, atoms=False),
+    "merged for good": never_compared_again,
+    "no page fault": without("page_fault"),
+    "no NMI at some addresses": without("nmi", lambda rip: rip % 5 == 2),
+    "iret does not unblock NMIs": blocked_after_iret,
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_what_a_broken_search_proves_is_refused(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    BREAKS[how](monkeypatch)
+    model = load(SPEC)
+    certificate = Certificate(model)
+    properties = [p for p in model.properties if p.name == "context-restored"]
+    (result,) = Prover(model, witness=certificate.add).results(properties)
+    assert result.verdict == "proved", "the search noticed: this row shows nothing"
+    file = tmp_path / "certificate"
+    file.write_bytes(certificate.content())
+    with pytest.raises(Refused):
+        list(recheck(file, SPEC))
