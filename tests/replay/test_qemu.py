@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -172,3 +178,25 @@ def test_a_qemu_that_dies_is_an_error_and_leaves_nothing(image: Image) -> None:
         with pytest.raises(MachineError):
             machine.step()
     assert not folder.exists()
+
+
+def test_qemu_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(
+        "import os, signal\n"
+        "from verifier.machine.config import Segment\n"
+        "from verifier.replay.image import Plan, build\n"
+        "from verifier.replay.qemu import Qemu\n"
+        "segments = [Segment(0x10, 'code', 0, True), Segment(0x18, 'data', 0)]\n"
+        "print(Qemu(build(Plan({}, segments)))._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    alive = Path(f"/proc/{int(done.stdout)}/stat")
+    for _ in range(100):
+        if not alive.exists() or alive.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("QEMU still runs")

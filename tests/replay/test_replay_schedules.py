@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Schedule = tuple[ScheduleItem, ...] | None
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
-RUNS = 200 if os.environ.get("VERIFIER_FULL") == "1" else 1
+RUNS = 200 if os.environ.get("VERIFIER_FULL") == "1" else 3
 
 
 @cache

@@ -226,7 +226,9 @@ class Follower:
         if got.get("nmi_blocked", 0) and not wanted["nmi_blocked"]:
             unblock(self._machine, self._image)
         wrong = {item: value for item, value in wanted.items() if got.get(item) != value}
-        self._machine.write({i: v for i, v in wrong.items() if isinstance(i, str) and i != "nmi_blocked"})
+        registers_wrong = {i: v for i, v in wrong.items() if isinstance(i, str) and i != "nmi_blocked"}
+        if registers_wrong:
+            self._machine.write(registers_wrong)
         for item, value in wrong.items():
             if not isinstance(item, str):
                 self._machine.store(item[0], value.to_bytes(item[1], "little"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Self
 
@@ -72,8 +72,9 @@ class Qemu:
             "-accel tcg,thread=single -cpu max -machine q35 -m 128 -nodefaults -display none -no-reboot -S "
             "-kernel image -gdb unix:gdb,server=on,wait=off -qmp unix:qmp,server=on,wait=off"
         )
+        end_with_us = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         return subprocess.Popen(
-            [program, *options.split()],
+            [*end_with_us, program, *options.split()],
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -223,7 +224,7 @@ class Qemu:
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
-        rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
