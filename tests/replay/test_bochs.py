@@ -370,8 +370,9 @@ def test_a_bochs_that_dies_is_an_error(image):
 
 
 def test_a_bochs_that_hangs_is_an_error(image):
-    with Bochs(image, seconds=0.3) as bochs:
+    with Bochs(image) as bochs:
         bochs.write({"rip": AT["trap"] + 1})
+        bochs._debugger._seconds = 0.3
         with pytest.raises(MachineError, match=r"within 0\.3 seconds"):
             bochs._debugger.command("s 2")  # past the HLT, and nothing will come
 
