@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -103,5 +104,31 @@ def test_every_form_through_the_parser(part: int, folder: Path) -> None:
 @pytest.mark.parametrize(("example", "part"), MEANT)
 def test_what_only_we_refuse(example: str, part: str, folder: Path) -> None:
     text = f"nop\n{example.replace('⏎', chr(10))}\n"
-    verdict = judge(text, folder, ".S" if "#if" in text else ".s")
+    verdict = judge(text, folder, ".S" if "\n#if" in text else ".s")
     assert (verdict.kind, part in verdict.reason) == (STRICTER, True), verdict
+
+
+def test_what_compilers_define(folder: Path) -> None:
+    """Each is defined here too, or an error where a condition asks for it."""
+    command = ["cpp", "-x", "assembler-with-cpp", "-dM", "/dev/null"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in [*re.findall(r"#define (\w+)", listing), "__COUNTER__", "__LINE__", "__has_include"]:
+        verdict = judge(f"#ifdef {name}\nnop\n#else\nret\n#endif\n", folder, ".S")
+        assert verdict.kind == AGREED or "depends on the compiler" in verdict.reason, name
+
+
+#: Of the preprocessor; what both refuse, and texts where it is easily wrong.
+PREPROCESSED = (
+    "#if 1lul\n#endif", "#define A ##x", "#define A x ##", "#if 08\n#endif", "#define A(x,x) x",
+    "#define A(x) #y\nA(1)",
+    "#if defined A || defined(B)\nret\n#else\nhlt\n#endif", "#define A(x) x\n#if A(1)\nret\n#endif", "linux: nop",
+    "#if 0\nfoo \"bar\n'\n#endif\nret", "#define EMPTY\n#define A(x) x\n.byte A EMPTY (1)\nA=2", "nop # c \\\nret",
+    "#define A(x) #x\n.ascii A(a\"b\"c), A(  a   b  )", "#define f(x) x+f\nf=3\n.byte f(1)", ".long 1 /* a\n*/ + 2",
+    "#define N nop ; ret\nN ; N", "it's a comment", "nop # it's", "# it's", ".byte 1 # it's \"",
+    "#ifdef __ELF__\nret\n#endif", "#if linux && unix\nret\n#endif",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PREPROCESSED)
+def test_preprocessed(text: str, folder: Path) -> None:
+    assert judge(f"nop\n{text}\n", folder, ".S").kind in (AGREED, BOTH_REFUSE)

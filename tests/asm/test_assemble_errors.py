@@ -143,14 +143,14 @@ def _compare(error: AsmError, line: int, column: int, message: str, hint: str | 
 def test_bomb_is_refused_soon(text: str) -> None:
     start = time.process_time()
     fails(text)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("text", CPP_BOMBS, ids=range(len(CPP_BOMBS)))
 def test_preprocessor_bomb_is_refused_soon(text: str, tmp_path: Path) -> None:
     start = time.process_time()
     fails(text, "x.S", tmp_path)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", ".byte 1\n", ".set a,1\n"])

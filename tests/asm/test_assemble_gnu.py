@@ -69,6 +69,7 @@ REJECTED = (
     ".cfi_startproc\n.cfi_personality 0\n.cfi_endproc", ".cfi_sections foo",
     '.ascii"9"', '.ifeqs a,a\n.endif', '.ifeqs "a" b,"a"\n.endif', ".ifc a\n.endif",
     "mov\f$1,%eax", ".byte\v1", "\u00a0nop", "mov $1,%eax\u2028", ".byte 1\x1c",
+    ".equiv x,5\n.set x,5", ".equiv x,5\nx=6", "2147483648: nop", "jmp 2147483648f\n2147483648:",
     ".lcomm c,4,4", '.section .x,"ax",@progbits,4', '.section .x,"a",progbits',
 )  # fmt: skip
 

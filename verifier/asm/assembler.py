@@ -13,6 +13,7 @@ from verifier.asm.data import move_to
 from verifier.asm.directives import DIRECTIVES, assign
 from verifier.asm.encode import mnemonics, unknown
 from verifier.asm.expand import Input
+from verifier.asm.expression import label_number
 from verifier.asm.files import Reader, SourceFile, check_text
 from verifier.asm.ignored import check_closed
 from verifier.asm.instructions import PREFIXES, Pending, hole, instruct
@@ -128,10 +129,8 @@ class _Run:
         number, name = match.groups()
         if number is None:
             self.assembly.label(name, line.span(match.start(2), match.end(2)))
-        elif len(number) > 10:
-            raise line.error("the number of a numeric label is too large", None, 0, match.end())
         else:
-            self.assembly.numbered(int(number))
+            self.assembly.numbered(label_number(number, line.span(match.start(1), match.end(1))))
 
     def _assign(self, statement: Statement, name: Line, expression: Line) -> None:
         self._no_pending()

@@ -42,7 +42,19 @@ _UNSUPPORTED = (
     "embed",
 )
 _CONDITIONALS = ("if", "ifdef", "ifndef", "elif", "else", "endif")
-_PREDEFINED = {"__ASSEMBLER__": "1", "__x86_64__": "1", "__LP64__": "1", "__linux__": "1"}
+#: What every compiler driver on Linux defines for x86-64 assembly, each as 1.
+_PREDEFINED = (
+    "__ASSEMBLER__", "__x86_64__", "__x86_64", "__amd64__", "__amd64", "__LP64__", "_LP64", "__ELF__", "__linux__",
+    "__linux", "linux", "__gnu_linux__", "__unix__", "__unix", "unix",
+)  # fmt: skip
+#: What compilers define each in its own way.
+_COMPILER_DEPENDENT = re.compile(
+    r"__(?:ATOMIC_|BIGGEST_|BYTE_ORDER_|CHAR(?:16|32|_BIT)_|DBL_|DEC(?:\d+|IMAL)?_|FINITE_|FLOAT_|FLT\w*_|FXSR_|GCC_|GNUC_"
+    r"|GXX_|HAVE_SPECULATION_|U?INT(?:\d+|MAX|PTR)?_|LDBL_|LONG_|MMX_|NO_INLINE_|OPTIMIZE_|ORDER_|PI[CE]_|pi[ce]_|PRAGMA_"
+    r"|PTRDIFF_|REGISTER_PREFIX_|SCHAR_|SEG_[FG]S|SHRT_|SIG_ATOMIC_|SIZE(?:OF)?_|SSE\d?_|STDC_|USER_LABEL_|VERSION_|WCHAR_"
+    r"|WINT_|code_model_|k8|AVX\w*_|CET_|(?:COUNTER|LINE|FILE|BASE_FILE|DATE|TIME|TIMESTAMP|INCLUDE_LEVEL)__|has_)\w*"
+    r"|_STDC_PREDEF_H"
+)
 
 
 @dataclass(slots=True)
@@ -58,9 +70,9 @@ class _Group:
 
 def predefine(macros: CppMacros) -> None:
     """The macros that a compiler driver defines for x86-64 assembly."""
-    for name, text in _PREDEFINED.items():
+    for name in _PREDEFINED:
         if name not in macros:
-            macros.define_text(name, text)
+            macros.define_text(name, "1")
 
 
 class Preprocessor:
@@ -124,8 +136,10 @@ class Preprocessor:
         if word != "if":
             if not _NAME.fullmatch(rest.text):
                 raise line.error(f"#{word} needs one name", _COMMENT_HINT)
-            return (rest.text in self._macros) == (word == "ifdef")
+            return self._is_defined(rest.text, rest) == (word == "ifdef")
         expanded = self._macros.expand_line(self._defined_replaced(rest))
+        for match in _NAME.finditer(expanded.text):
+            self._is_defined(match.group(), line)
         try:
             return cpp_condition.evaluate(expanded.text)
         except cpp_condition.BadCondition as error:
@@ -138,8 +152,15 @@ class Preprocessor:
             name = match.group(1) or match.group(2)
             if name is None:
                 raise line.error("'defined' needs a name", _COMMENT_HINT)
-            changes.append((match.start(), match.end(), str(int(name in self._macros))))
+            changes.append((match.start(), match.end(), str(int(self._is_defined(name, line)))))
         return rewritten(line, changes) if changes else line
+
+    def _is_defined(self, name: str, line: Line) -> bool:
+        """`AsmError` for a name that the text leaves to the compiler, which there is none of."""
+        if name not in self._macros and _COMPILER_DEPENDENT.fullmatch(name):
+            hint = "give it in 'defines' in the specification"
+            raise line.error(f"'{name}' depends on the compiler, and is not defined here", hint)
+        return name in self._macros
 
     def _directive(self, word: str, line: Line, at: int) -> Iterator[Line]:
         if word == "include":
@@ -180,6 +201,8 @@ class Preprocessor:
             parameters, variadic, used = _parameters(body)
             body = body[used:]
         macro = CppMacro(match.group(), stripped(tokens(body)), parameters, variadic)
+        if macro.body and "##" in (macro.body[0].text, macro.body[-1].text):
+            raise rest.error("'##' joins what stands on both sides of it")
         old = self._macros.get(macro.name)
         if old and not old.same_as(macro):
             raise rest.error(

@@ -15,7 +15,7 @@ _TOKEN = re.compile(
     r"|(?P<op>\|\||&&|==|!=|<=|>=|<<|>>|[-+*/%<>&|^~!()?:]))",
     re.ASCII,
 )
-_NUMBER = re.compile(r"(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)([uUlL]*)")
+_NUMBER = re.compile(r"(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)((?:[uU](?:ll?|LL?)?|(?:ll?|LL?)[uU]?)?)")
 #: Every parenthesis takes a dozen calls.
 _DEPTH = 25
 _MESSAGE = "not an expression that #if can evaluate"

@@ -147,7 +147,7 @@ class _Parser:
             return self.name(match)
         if label := match.group("label"):
             return self.scope.numeric_label(
-                _digits(label[:-1], self.span(match)), label[-1] == "f", self.span(match)
+                label_number(label[:-1], self.span(match)), label[-1] == "f", self.span(match)
             )
         return Const(number(match.group("number"), self.span(match)))
 
@@ -210,8 +210,9 @@ def _joined(operator: str) -> str:
     return "".join(operator.split())
 
 
-def _digits(text: str, span: Span) -> int:
-    if len(text) > 10:
+def label_number(text: str, span: Span) -> int:
+    """The number of a numeric label, which is a C ``int`` in GNU as."""
+    if len(text) > 10 or int(text) >= 1 << 31:
         raise AsmError("the number of a numeric label is too large", span)
     return int(text)
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class SymbolEntry:
-    """``definition`` is the first one, which forward references mean; ``current`` the last ``.set``."""
+    """``definition`` is the first one, which forward references mean; ``current`` the last ``.set``.
+
+    ``fixed``: by ``.equiv``, for good.
+    """
 
     name: str
     file: int
@@ -24,6 +27,7 @@ class SymbolEntry:
     definition: Node | None = None
     current: Node | None = None
     is_set: bool = False
+    fixed: bool = False
     binding: str = "local"
     type: str = "notype"
     size: Node | None = None
@@ -79,9 +83,9 @@ class SymbolTable:
     def set(self, name: str, node: Node, span: Span, once: bool) -> None:
         """``.set`` and its kin; ``once`` for ``.equiv``, which may not redefine."""
         entry = self.entry(name)
-        if once or not entry.is_set or entry.file != self._file:
+        if once or entry.fixed or not entry.is_set or entry.file != self._file:
             _refuse_second(entry, span)
-        entry.is_set = True
+        entry.is_set, entry.fixed = True, once
         entry.definition = entry.definition or node
         entry.current = node
         entry.defined, entry.file = span, self._file
