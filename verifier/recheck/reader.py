@@ -123,7 +123,7 @@ class CertificateReader:
         if len(line) > _LINE or self._line > _LINES:
             raise self.error("longer than a certificate can be")
         try:
-            return json.loads(line)
+            return json.loads(line.decode())  # bytes may be UTF-16, and mean another text
         except (ValueError, RecursionError):
             raise self.error("no line of a certificate: not JSON") from None
 

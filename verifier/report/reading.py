@@ -61,7 +61,7 @@ def _parsed(path: Path) -> object:
     if len(data) > MOST:
         raise UsageError(f"{path}: larger than {MOST >> 20} MB, so it is no trace of this program")
     try:
-        return json.loads(data)
+        return json.loads(data.decode())  # bytes may be UTF-16, and mean another text
     except (ValueError, RecursionError) as error:
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UsageError(f"{path}: this is no JSON document: {what}", None, _NOT_OURS) from None
