@@ -145,7 +145,8 @@ class Specification:
         if found.kind != "not-shown" or machine not in MACHINES:
             return found
         (outcome,) = self.outcomes([trace.property.name], processor=MACHINES[machine].rules)
-        return found if outcome.trace is None else replay(outcome.trace, machine)
+        other = found if outcome.trace is None else replay(outcome.trace, machine)
+        return found if other.report is None else replace(other, why_not=found.why_not)
 
     def named(self, name: str) -> Property:
         """Raises UsageError with the nearest name."""

@@ -173,7 +173,6 @@ EDITS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("initial", "regions", "nmi_ist"), "0x1000", "nmi_ist is at 0x1000, where it cannot be"),
     (("initial", "rip"), "0x8000000000000000", "which is not canonical"),
     (("initial", "memory"), [{"address": "0x0", "bytes": "00" * 6_000_000}], "more memory"),
-    (("initial", "memory"), [], "step 1 (nmi): the byte at"),
     (("initial", "rules", "magic"), 1, "no rule is called 'magic'"),
     (("violation", "quiet_from"), 99, "there is no step 99"),
     (("violation", "kind"), "stuck", "the run does not break the property"),

@@ -10,7 +10,7 @@ from verifier.api import Specification, load
 from verifier.cli import codes
 from verifier.cli.terminal import Progress
 from verifier.errors import UsageError
-from verifier.replay.replay import Kind, expect_tools
+from verifier.replay.replay import Kind, expect_tools, replay
 from verifier.report.reading import read_traces, trace_of
 from verifier.report.replay import replay_document, replay_text
 
@@ -30,23 +30,16 @@ def replay_command(arguments: Namespace, terminal: Terminal, tool: Mapping[str, 
     for name in machines:
         expect_tools(name)
     found: list[Replayed] = []
-    for trace in _traces(arguments):
+    recorded = Path(arguments.what).suffix == ".json"
+    for trace in _recorded(arguments) if recorded else _found(arguments):
         for name in machines:
-            found.append(Specification(trace.model).replay(trace, name))
+            found.append(replay(trace, name) if recorded else Specification(trace.model).replay(trace, name))
             if not arguments.json:
                 text = replay_text(found[-1])
                 terminal.say(text.split("\n")[0] if arguments.quiet else text)
     if arguments.json:
         terminal.say(json.dumps(replay_document(tool, found), indent=1))
     return codes.worst(_CODES[r.kind] for r in found)
-
-
-def _traces(arguments: Namespace) -> Iterator[Trace]:
-    path = Path(arguments.what)
-    if path.suffix == ".json":
-        yield from _recorded(path, arguments)
-    else:
-        yield from _found(arguments)
 
 
 def _found(arguments: Namespace) -> Iterator[Trace]:
@@ -64,8 +57,9 @@ def _found(arguments: Namespace) -> Iterator[Trace]:
         raise UsageError(f"{arguments.what}: no property is refuted, so there is no run to replay")
 
 
-def _recorded(path: Path, arguments: Namespace) -> Iterator[Trace]:
+def _recorded(arguments: Namespace) -> Iterator[Trace]:
     """The runs in a document, of the specifications that it names, or of the one that is given."""
+    path = Path(arguments.what)
     recorded = read_traces(path)
     known = [r.property for r in recorded]
     for name in arguments.property or ():

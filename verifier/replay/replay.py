@@ -36,7 +36,10 @@ Kind = Literal["agreed", "deviates", "differs", "not-shown"]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of a trace on a machine. ``report`` None: the run cannot be shown there; ``why_not`` says why."""
+    """What became of a trace on a machine. ``report`` None: the run cannot be shown there; ``why_not`` says why.
+
+    With a report, ``why_not`` says why another run was asked for first, and not this one.
+    """
 
     trace: Trace
     machine: str

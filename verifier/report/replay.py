@@ -27,7 +27,10 @@ def replay_text(replayed: Replayed) -> str:
     text = f"{head}agreed on all {report.steps} steps"
     if report.met:
         text += f", but for known deviations of {replayed.machine}"
-    return "\n".join([text, *_met(replayed.trace, report), *(f"  {note}" for note in report.notes)])
+    notes = [f"  {note}" for note in report.notes]
+    if replayed.why_not:
+        notes.append(f"  a run found for this machine, since that of 'refute' cannot be shown: {replayed.why_not}")
+    return "\n".join([text, *_met(replayed.trace, report), *notes])
 
 
 def _where(trace: Trace, number: int) -> str:
@@ -66,5 +69,5 @@ def _entry(replayed: Replayed) -> dict[str, Any]:
         "agreed": report.steps if report else 0,
         "deviations": [{"step": met.step, "name": met.deviation.name} for met in report.met] if report else [],
         "differs": [{"where": d.where, "run": d.run, "machine": d.machine} for d in report.differs] if report else [],
-        "notes": [*report.notes] if report else [replayed.why_not],
+        "notes": [*(report.notes if report else ()), *([replayed.why_not] if replayed.why_not else ())],
     }
