@@ -9,6 +9,7 @@ from explore_models import by_enumeration, by_fixpoint, verdicts, write_model
 
 from verifier.explore.search import Limits
 from verifier.prove.prover import Prover
+from verifier.trace.counterexample import concretise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +147,20 @@ def test_progress_is_refuted_where_a_loop_has_no_way_out(tmp_path: Path) -> None
     program = "nmi:\n    testb $1,%gs:other\n    je 1f\n2:  jmp 2b\n1:  iretq\n"
     model = write_model(tmp_path, program, {"p": "that: progress"})
     assert only(by_fixpoint(model)).verdict == "refuted"
+
+
+@pytest.mark.parametrize(("program", "verdict"), [("hlt", "refuted"), ("nop", "proved")])
+def test_progress_is_refuted_where_a_handler_waits_for_an_event(tmp_path: Path, program: str, verdict: str) -> None:
+    """N10: with IF=0 and NMIs blocked, HLT never ends."""
+    model = write_model(tmp_path, f"nmi:\n    {program}\n    iretq\n", {"p": "that: progress"})
+    prover = Prover(model)
+    (result,) = prover.results(model.properties)
+    assert result.verdict == verdict
+    if result.violation is not None:
+        assert "halts" in result.violation.message
+        trace = concretise(prover, result)
+        assert trace is not None
+        assert trace.steps[-1].detail.startswith("halted")
 
 
 def test_restored_is_refuted_where_no_run_comes_back(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def _commit(x: Execution, gate: Gate, event: Event, rsp: Term, old_cpl: int) -> 
     if event.blocks_nmi:
         x.nmi_blocked = True
     x.rip = gate.entry
+    x.waits = False
     x.delivered.append(event.name)
 
 

@@ -69,6 +69,7 @@ class Execution:
         self.variables: set[Term] = set()
         self.choices: list[tuple[str, Term]] = []
         self.delivered: list[str] = []
+        self.waits = False
         self.struck: tuple[Term, ...] | None = None
         self._path = set(state.path)
         self._answers = answers

@@ -46,7 +46,7 @@ class Edge:
     re-execution; ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the
     path literals (without sign) that a decision found there, ``variables`` those that a new decision was about.
     ``struck``: where an event struck and its own handler was entered, the cells of the context it struck, just before,
-    with RF as the frame has it.
+    with RF as the frame has it. ``waits``: HLT was executed, and the processor goes on when an event comes (rule N10).
     """
 
     action: str
@@ -62,6 +62,7 @@ class Edge:
     detail: str = ""
     latch: bool = False
     struck: tuple[Term, ...] | None = None
+    waits: bool = False
 
 
 class Stepper:
@@ -142,6 +143,7 @@ def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool
         detail,
         latch,
         x.struck if tuple(x.delivered) == (action,) else None,
+        x.waits,
     )
 
 
@@ -314,6 +316,7 @@ def _finish(x: Execution, block: Block, args: list[Term]) -> None:
     opcode, attr = block.terminator.opcode, block.terminator.attr
     match opcode, attr:
         case "next" | "halt", _:
+            x.waits = opcode == "halt"
             _next(x, block)
         case "jump", int(target):
             _goto(x, const(target, 64))

@@ -42,9 +42,14 @@ def quiet_successors(node: Node) -> list[Node | End]:
 
 
 def _quiet(node: Node) -> list[Node | End]:
-    """What follows a node when nothing new strikes: its instruction, or the NMI that is already pending."""
+    """What follows a node when nothing new strikes: its instruction, or the NMI that is already pending.
+
+    Nothing follows HLT, which waits for an event (rule N10).
+    """
     pending = node.state.nmi_pending and not node.state.nmi_blocked
-    return [t for e, t in node.successors if e.action == EXECUTE or (pending and e.action == "nmi")]
+    return [
+        t for e, t in node.successors if (e.action == EXECUTE and not e.waits) or (pending and e.action == "nmi")
+    ]
 
 
 def quiet_run(node: Node) -> tuple[tuple[Node | End, ...], str]:
@@ -57,7 +62,8 @@ def quiet_run(node: Node) -> tuple[tuple[Node | End, ...], str]:
     while True:
         following = _quiet(node)
         if not following:
-            return tuple(run), "stops"
+            halted = [t for e, t in node.successors if e.waits]
+            return (*run, *halted[:1]), "halts" if halted else "stops"
         target = following[0]
         run.append(target)
         if isinstance(target, End):

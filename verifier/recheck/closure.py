@@ -84,7 +84,9 @@ class Closure:
             if listed.at != HOME:
                 self._judge_here(state, where)
                 for outcome in self._machine.instruction(state):
-                    ways += self._follow(listed, EXECUTE, outcome, listed.ghost, where)
+                    found = self._follow(listed, EXECUTE, outcome, listed.ghost, where)
+                    waits = self._machine.block(listed.at).terminator.opcode == "halt" and not outcome.step.delivered
+                    ways += [Way(way.step, None if waits else way.rank) for way in found]  # N10
             for event in self._monitors.events:
                 ghost = self._monitors.strike(listed.ghost, event, listed.at)
                 if ghost is not None:
