@@ -114,22 +114,21 @@ def rewrite(states: dict[str, dict[str, int]]) -> str:
     return before + table(states) + rest.split(END)[1]
 
 
-def run(chosen: list[str]) -> dict[str, dict[str, int]]:
-    """Full runs of some mnemonics; ends the program where something differs."""
-    found: dict[str, dict[str, int]] = {}
+def run(chosen: list[str]) -> None:
+    """Full runs of some mnemonics, each written down when it is over; ends the program where something differs."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         oracles = ((CPU, Native(place), FULL), (QEMU, Qemu(place), FULL), (UNICORN, Unicorn(), UNICORN_FULL))
         for mnemonic in chosen:
-            found[mnemonic] = {}
+            states = {}
             for world, oracle, size in oracles:
                 mine = [f for f in _forms(mnemonic) if (in_unicorn(f) if world is UNICORN else world in worlds(f))]
                 report = compare(mine, world, oracle, *size)
                 if report.wrong:
                     sys.exit("\n".join(f"{name}: {what}" for name, what in report.wrong.items()))
-                found[mnemonic] |= {world.name: sum(report.states.values())} if mine else {}
-            print(mnemonic, found[mnemonic], flush=True)
-    return found
+                states |= {world.name: sum(report.states.values())} if mine else {}
+            DOCUMENT.write_text(rewrite(committed() | {mnemonic: states}), "utf-8")
+            print(mnemonic, states, flush=True)
 
 
 def main() -> None:
@@ -137,8 +136,9 @@ def main() -> None:
     parser.add_argument("--run", action="store_true", help="compare first, at full size")
     parser.add_argument("mnemonics", nargs="*", metavar="MNEMONIC")
     options = parser.parse_args()
-    fresh = run(options.mnemonics or mnemonics()) if options.run else {}
-    DOCUMENT.write_text(rewrite(committed() | fresh), "utf-8")
+    if options.run:
+        run(options.mnemonics or mnemonics())
+    DOCUMENT.write_text(rewrite(committed()), "utf-8")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,10 @@ QEMU = World(
         "rdpmc": _unreadable,
         "hlt": _may_halt,
     },
-    {("fault 12", "fault 13"): "no #SS for an address that is not canonical"},
+    {
+        ("fault 12", "fault 13"): "no #SS for an address that is not canonical",
+        **{(f"fault {n}", "fault 14"): "sees the first half of an access across the edge" for n in (12, 13)},
+    },
 )  # fmt: skip
 
 # Unicorn
@@ -244,7 +247,7 @@ _SYSTEM = """cli sti swapgs clac stac rdmsr wrmsr clts hlt invlpg wbinvd wbnoinv
 lar lsl verr verw rdfsbase rdgsbase wrfsbase wrgsbase rdtsc rdtscp cpuid"""
 #: What Unicorn has not, runs in a way of its own, or (branches) fetches the target of.
 _NOT_IN_UNICORN = """rdrand rdseed rdpid rdtsc rdtscp cpuid invpcid lar lsl verr verw wrfsbase wrgsbase rdfsbase
-rdgsbase popf clflushopt clwb ud1 ud2 jmp jcc call ret jrcxz jecxz loop loope loopne"""
+rdgsbase popf clflush clflushopt clwb ud1 ud2 jmp jcc call ret jrcxz jecxz loop loope loopne"""
 _SPECIAL = frozenset(("es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr2", "cr3", "cr4", "cr8", "dr6"))
 
 
