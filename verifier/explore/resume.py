@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from verifier.machine.layout import Layout
+    from verifier.machine.state import State
     from verifier.machine.step import Edge, Stepper
     from verifier.terms import Term
 
@@ -56,7 +57,7 @@ class Watcher:
         if edge.state is None or edge.latch:
             yield watched
         elif edge.struck is not None and rip != HOME:
-            struck = Struck(rip, tuple([edge.struck[i] for i in self._cells]))
+            struck = Struck(rip, self._values(edge.struck))
             yield struck
             yield self._unless_there_again(watched, struck)
         elif watched is not None and edge.state.rip == watched.rip and self.returns(rip, edge):
@@ -70,6 +71,16 @@ class Watcher:
             return watched
         same = self._same(watched.values[0], struck.values[0])
         return None if same else replace(watched, unsure=watched.unsure or same is None)
+
+    def taken(self, state: State, edge: Edge, watched: Struck | None) -> list[int]:
+        """The cells of a state whose values are watched from a step on: what the watched context had is judged by them,
+        though the step itself may not read them."""
+        if edge.struck is None or watched is None or watched.values != self._values(edge.struck):
+            return []
+        return [i for i in self._cells if edge.struck[i] is state.cells[i]]
+
+    def _values(self, cells: tuple[Term, ...]) -> tuple[Term, ...]:
+        return tuple([cells[i] for i in self._cells])
 
     def returns(self, rip: int, edge: Edge) -> bool:
         """Whether a step from ``rip`` may go back to where an event struck."""

@@ -247,6 +247,8 @@ class Fixpoint(Explorer):
     def _follow(self, node: Node, edge: Edge, ghost: Ghost) -> None:
         assert edge.state is not None
         self.recogniser.step(node, edge)
+        if self._watcher is not None:
+            self.recogniser.learn(node, self._watcher.taken(node.state, edge, ghost.struck), (), ())
         events = node.events + (edge.action != EXECUTE)
         target = Node(edge.state, ghost, events, node.steps + 1, node, edge)
         node.successors.append((edge, target))
