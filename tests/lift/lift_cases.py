@@ -94,11 +94,14 @@ def states_for(
     pins = address_cells(block)
     first = _state(instruction, world, source)
     _aim(instruction, pins, first.cells, source)
+    loads = _loads(block, first)
+    if loads is None:
+        return ()
     states = []
     for _ in range(each * 4):
         state = _state(instruction, world, source)
         state.cells |= {name: first.cells[name] for name in pins}
-        if _settled(instruction, block, pins, state, world, source):
+        if _settled(instruction, block, pins, loads, state, world, source):
             states.append(state)
         if len(states) == each:
             return tuple(states)
@@ -202,41 +205,45 @@ def _solve(mem: Mem, place: int, cells: dict[str, int], source: random.Random) -
 
 
 def _settled(
-    instruction: Instruction, block: Block, pins: tuple[str, ...], state: State, world: World, source: random.Random
+    instruction: Instruction,
+    block: Block,
+    pins: tuple[str, ...],
+    loads: list[tuple[int, int]],
+    state: State,
+    world: World,
+    source: random.Random,
 ) -> bool:
-    """Special cases of an instruction, in place; whether all its accesses hit the arena or fault."""
+    """Special cases of an instruction, in place; whether its addresses are still those of the group."""
     wanted = world.settle.get(instruction.mnemonic) or _SETTLE.get(instruction.mnemonic, _counts)
-    if {"rep", "repne"} & set(instruction.prefixes):
+    repeated = {"rep", "repne"} & set(instruction.prefixes)
+    if repeated:
         state.cells["rcx"] = source.randrange(6)
     before = {name: state.cells[name] for name in pins}
-    touches = any(o.opcode in ("load", "store") for o in block)
-    loads = accesses(block, state) if touches else []
     if source.random() < 0.4:
         poke(state, loads, number(source))
     wanted(instruction, loads, state, source)
     if any(state.cells[name] != value for name, value in before.items()):
         return False
-    return not (touches and accesses_outside(instruction, block, state))
+    return not repeated or _stays_inside(block, state)
 
 
-def accesses(block: Block, state: State) -> list[tuple[int, int]]:
-    """Address and size of each read, whatever the others do."""
+def _loads(block: Block, state: State) -> list[tuple[int, int]] | None:
+    """Address and size of each read, whatever the others do; None if an access is to memory that the tests have not."""
     state = state.copy()
     state.lenient = True
-    return run(block, state, lambda _width: 0).loads
+    after = run(block, state, lambda _width: 0)
+    return None if after.beside else after.loads
 
 
-def accesses_outside(instruction: Instruction, block: Block, state: State) -> bool:
-    """Whether some access of the instruction, repeated or not, is to memory that the tests have not."""
+def _stays_inside(block: Block, state: State) -> bool:
+    """Whether a repeated instruction only accesses memory that the tests have."""
     after = state.copy()
     after.lenient = True
-    for _ in range(8 if instruction.prefixes else 1):
+    for _ in range(8):
         after = run(block, after, lambda _width: 0)
-        if after.beside:
-            return True
-        if after.rip != block.address:
+        if after.beside or after.rip != block.address:
             break
-    return False
+    return not after.beside
 
 
 def poke(state: State, loads: list[tuple[int, int]], value: int) -> None:

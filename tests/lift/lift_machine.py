@@ -20,6 +20,7 @@ from verifier.machine.config import Context, Gate, MachineConfig, Region
 from verifier.machine.events import BY_VECTOR
 from verifier.machine.layout import Layout
 from verifier.machine.rflags import pack
+from verifier.machine.rules import RULES
 from verifier.machine.state import HOME, Home, State, canonical
 from verifier.machine.step import Edge, Stepper
 from verifier.terms import TRUE, Solver, Term, Valuation, const, var
@@ -37,7 +38,6 @@ _ENTRY = 0xFFFF_FFFF_8100_0000
 _IST, _IST_SIZE = 0xFFFF_8880_0000_0000, 0x100
 _KERNEL = Context("kernel", 0, 0x10, 0x18, "kernel", None)
 _HANDLER = next(iter(assemble_text("nop\n")))
-_RULES = dict.fromkeys(("ist_nulls_ss", "fault_in_nmi_delivery_blocks", "repeated_shadow_ends"), 0)
 #: What the machine runs at: its own code is at CPL 0, and a trap flag would add a #DB.
 FIXED = {"cpl": 0, "cs": 0x10, "ss": 0x18, "tf": 0, "inhibit": 0, "rf": 0}
 
@@ -136,7 +136,8 @@ class Both:
             place = self._layout.place_of(location)
             region = (memory, ist)[place.region]
             region[place.offset : place.offset + 8] = value(term).to_bytes(8, "little")
-        cells = {n: value(t) for n, t in zip(CELL_NAMES, state.cells, strict=True)}
+        given = zip(CELL_NAMES, state.cells, self._start.cells, strict=True)
+        cells = {n: before.cells[n] if term is start else value(term) for n, term, start in given}
         rip = value(state.home.rip) if state.rip == HOME else state.rip
         return cells | {"delivered": edge.delivered, "rip": rip, "memory": bytes(memory), "error": _error(ist, cells)}
 
@@ -148,7 +149,8 @@ class Both:
         memory = {a: before.memory[a - ARENA] for a in near if 0 <= a - ARENA < ARENA_SIZE}
         start = ConcreteState(CODE, before.cells, memory)
         bases = {"arena": ARENA, "ist": _IST}
-        interpreter = Interpreter(self._machine, Start(start, home, bases, _RULES), lambda _instruction: self._block)
+        begin = Start(start, home, bases, dict.fromkeys(RULES, 0))
+        interpreter = Interpreter(self._machine, begin, lambda _instruction: self._block)
         choices = tuple((kind, value(term)) for kind, term in edge.choices)
         outcome = interpreter.step(start, Move("execute", choices))
         after = outcome.state

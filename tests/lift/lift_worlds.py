@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FSGSBASE = 1 << 16
 PG, CD, NW, AM, WP, NE, ET, TS, EM, MP, PE = (1 << n for n in (31, 30, 29, 18, 16, 5, 4, 3, 2, 1, 0))
 _CR0, _CR3 = PG | ET | PE, 0x10_1000
-PAE, LA57, PCIDE = 1 << 5, 1 << 12, 1 << 17
+PAE, LA57 = 1 << 5, 1 << 12
 #: TSD, DE, PGE, MCE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE: what the machine has and no other state depends on.
 _CR4_FREE = tuple(1 << n for n in (2, 3, 7, 6, 8, 9, 10, 11, 16))
 _DR6 = 0xFFFF_0FF0
@@ -64,9 +64,7 @@ def _fits_process(instruction: Instruction) -> bool:
     return lift_native.has(instruction.mnemonic)
 
 
-def _selector(
-    choices: Callable[[State, str, random.Random], int],
-) -> Settle:
+def _selector(choices: Callable[[State, str, random.Random], int]) -> Settle:
     """Loads of segment registers: the selectors that the world has descriptors for."""
 
     def settle(
