@@ -67,18 +67,18 @@ def _push(assembly: Assembly, statement: Statement, arguments: Line) -> None:
 def _pop(assembly: Assembly, statement: Statement, arguments: Line) -> None:
     if not assembly.stack:
         raise statement.line.error(".popsection without .pushsection")
-    _alone(statement, arguments)
+    _alone(".popsection", arguments)
     assembly.current, assembly.previous = assembly.stack.pop()
 
 
-def _previous(assembly: Assembly, statement: Statement, arguments: Line) -> None:
-    _alone(statement, arguments)
+def _previous(assembly: Assembly, _statement: Statement, arguments: Line) -> None:
+    _alone(".previous", arguments)
     assembly.current, assembly.previous = assembly.previous, assembly.current
 
 
-def _alone(statement: Statement, arguments: Line) -> None:
+def _alone(name: str, arguments: Line) -> None:
     if arguments.text:
-        raise arguments.error(f"text after {statement.line.text.split()[0]}")
+        raise arguments.error(f"text after {name}")
 
 
 def _binding(binding: str, assembly: Assembly, statement: Statement, arguments: Line) -> None:

@@ -65,8 +65,9 @@ _UNWINDING = {
 _UNWOUND = frozenset((*GENERAL_REGISTERS, *SEGMENT_REGISTERS, "rip", *(f"xmm{i}" for i in range(16))))
 
 
-def _text(pattern: re.Pattern[str], assembly: Assembly, statement: Statement, arguments: Line) -> None:
-    name = statement.line.text.split(None, 1)[0]
+def _text(
+    name: str, pattern: re.Pattern[str], assembly: Assembly, statement: Statement, arguments: Line
+) -> None:
     if not pattern.fullmatch(arguments.text):
         raise statement.line.error(f"'{arguments.text[:40]}' is not supported after {name}")
     words = arguments.text.split()
@@ -109,10 +110,10 @@ def _argument(kind: str, assembly: Assembly, part: Line) -> None:
         number(assembly, part, -(1 << 63), (1 << 63) - 1)
 
 
-def _handler(assembly: Assembly, statement: Statement, arguments: Line) -> None:
+def _handler(name: str, assembly: Assembly, statement: Statement, arguments: Line) -> None:
     """``.cfi_personality`` and ``.cfi_lsda``: an encoding, and a symbol unless it says that there is none."""
     if assembly.unwinding is None:
-        raise statement.line.error(f"{statement.line.text.split(None, 1)[0]} without .cfi_startproc")
+        raise statement.line.error(f"{name} without .cfi_startproc")
     parts = list(split(arguments))
     none = bool(parts) and number(assembly, parts[0], 0, 255) == 0xFF
     if len(parts) != 2 - none:
@@ -128,8 +129,8 @@ def check_closed(assembly: Assembly) -> None:
 
 
 IGNORED: dict[str, Handler] = {
-    **{name: partial(_text, re.compile(pattern, re.DOTALL)) for name, pattern in _TEXTS.items()},
+    **{name: partial(_text, name, re.compile(pattern, re.DOTALL)) for name, pattern in _TEXTS.items()},
     **{f".cfi_{name}": partial(_unwind, name, kinds) for name, kinds in _UNWINDING.items()},
     ".cfi_startproc": _start,
-    **dict.fromkeys((".cfi_personality", ".cfi_lsda"), _handler),
+    **{name: partial(_handler, name) for name in (".cfi_personality", ".cfi_lsda")},
 }

@@ -1,5 +1,5 @@
 .file "a.c"
-.file 1 "a.c"
+labelled: .file 1 "a.c"
 .loc 1 5 2 is_stmt 1
 f: .cfi_startproc simple
 .cfi_def_cfa %rsp, 8
