@@ -12,7 +12,7 @@ import pytest
 from recheck_certificates import COUNTER, Lines, proved
 
 from verifier.errors import VerifierError
-from verifier.recheck import GaveUp, Refused, recheck
+from verifier.recheck import GaveUp, Refused, reader, recheck
 from verifier.recheck.errors import Malformed
 
 if TYPE_CHECKING:
@@ -94,6 +94,14 @@ def test_no_certificate(name: str, tmp_path: Path) -> None:
     assert len(message.splitlines()) == 1
     assert len(message) < 300
     assert "certificate" in message
+
+
+def test_there_is_an_end_to_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_ENTRIES", 1000)
+    file = tmp_path / "certificate"
+    file.write_bytes(proved(COUNTER)[0])
+    with pytest.raises(Malformed, match="larger than a certificate can be"):
+        list(recheck(file, COUNTER))
 
 
 def _endless(folder: Path) -> Path:

@@ -5,11 +5,13 @@ Each row breaks the prover in one place. It still says "proved", and the recheck
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
 from recheck_certificates import ROOT
 
+from verifier.explore import search
 from verifier.explore.recognise import Recogniser
 from verifier.explore.schedule import Script
 from verifier.ir.cells import CELL_INDEX
@@ -76,6 +78,12 @@ def blocked_after_iret(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(step, "iret", keep)
 
 
+def one_context(patch: pytest.MonkeyPatch) -> None:
+    """Only the first context of the specification is explored."""
+    starts = search.starts
+    patch.setattr(search, "starts", lambda layout: islice(starts(layout), 1))
+
+
 BREAKS = {
     "rax is dead": dead("rax"),
     "rsp is dead": dead("rsp"),
@@ -88,18 +96,32 @@ BREAKS = {
     "no page fault": without("page_fault"),
     "no NMI at some addresses": without("nmi", lambda rip: rip % 5 == 2),
     "iret does not unblock NMIs": blocked_after_iret,
+    "one context": one_context,
 }
 
 
 @pytest.mark.parametrize("how", BREAKS)
 def test_what_a_broken_search_proves_is_refused(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     BREAKS[how](monkeypatch)
-    model = load(SPEC)
+    expect_refused(SPEC, "context-restored", tmp_path)
+
+
+def test_memory_that_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written to the interrupted context's memory is no part of what is compared."""
+    init = Recogniser.__init__
+    monkeypatch.setattr(
+        Recogniser, "__init__", lambda self, layout, **given: init(self, layout, **{**given, "guarded": False})
+    )
+    expect_refused(SPEC.with_stem("nested_nmi_repaired"), "context-restored", tmp_path)
+
+
+def expect_refused(spec: Path, name: str, folder: Path) -> None:
+    model = load(spec)
     certificate = Certificate(model)
-    properties = [p for p in model.properties if p.name == "context-restored"]
+    properties = [p for p in model.properties if p.name == name]
     (result,) = Prover(model, witness=certificate.add).results(properties)
     assert result.verdict == "proved", "the search noticed: this row shows nothing"
-    file = tmp_path / "certificate"
+    file = folder / "certificate"
     file.write_bytes(certificate.content())
     with pytest.raises(Refused):
-        list(recheck(file, SPEC))
+        list(recheck(file, spec))

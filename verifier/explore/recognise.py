@@ -210,6 +210,8 @@ class Recogniser:
             _named(literal, names)
             literals.add(literal)
         locations = {*order, *self._place(node).own_memory}
+        if not node.state.cells[_RSP].havocs:
+            locations.add(_RSP)  # part of the control point
         if self._tracked:
             locations.update(at for at, _ in whereabouts(node.state) if at >= 0)
             if any(at < 0 for at, _ in whereabouts(node.state)):

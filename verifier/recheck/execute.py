@@ -12,7 +12,7 @@ from verifier.machine.events import BY_VECTOR, EVENTS, Event
 from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
 from verifier.recheck.expression import Expr, and_, concat, const, eq, ite, not_, offset, operation, or_
 from verifier.recheck.ghost import HOME
-from verifier.recheck.returns import iret, sysret
+from verifier.recheck.returns import expect_loadable, iret, sysret
 from verifier.recheck.step import Fault, Impossible, Mishap, State, Step, Undecided
 from verifier.recheck.world import canonical, rule
 
@@ -221,6 +221,9 @@ class _Body:
                 self._values[o.result] = self._value(o, args, o.result.width)
             else:
                 self._effect(o, args)
+        for cell in ("ds", "es", "fs", "gs", "ss"):
+            if cell in self._puts:
+                expect_loadable(self._step, cell, self._puts[cell])  # I11
         self._step.number("rf", 0)
         for cell, value in self._puts.items():
             self._step.put(cell, value)

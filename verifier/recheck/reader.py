@@ -14,7 +14,7 @@ from verifier.recheck.ghost import HOME, Ghost, Watched
 from verifier.recheck.terms import TermReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sized
     from pathlib import Path
     from types import TracebackType
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 FORMAT: Final = "verifier certificate"
 VERSION: Final = 1
 _LINE: Final = 1 << 20
-_LINES: Final = 4_000_000
-_STATES: Final = 1_000_000
+_STATES: Final = 200_000
+#: Entries of all lists and mappings of the states together: what bounds the memory.
+_ENTRIES: Final = 15_000_000
 _LONGEST_LIST: Final = 10_000
 
 #: What an unknown of the target stands for: an unknown of the source, a choice of the step, or nothing in particular.
@@ -89,6 +90,7 @@ class CertificateReader:
     def __init__(self, path: Path) -> None:
         self._name = path.name[:100]
         self._line = 0
+        self._entries = 0
         try:
             number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._stream = os.fdopen(number, "rb")
@@ -120,7 +122,7 @@ class CertificateReader:
             raise self.error(f"cannot be read: {error.strerror}") from None
         if not line:
             return None
-        if len(line) > _LINE or self._line > _LINES:
+        if len(line) > _LINE:
             raise self.error("longer than a certificate can be")
         try:
             return json.loads(line.decode())  # bytes may be UTF-16, and mean another text
@@ -192,7 +194,7 @@ class CertificateReader:
                 raise self.error("the certificate is cut off")
             else:
                 state = self._state(line, proof, terms, world)
-                if state.number != len(proof.states) or state.number > _STATES:
+                if state.number != len(proof.states) or state.number >= _STATES:
                     raise self.error("the states are not numbered in order")
                 proof.states[state.number] = state
 
@@ -238,6 +240,7 @@ class CertificateReader:
     def _cells(self, entries: Any, terms: TermReader) -> dict[str, Expr]:
         if not isinstance(entries, dict):
             raise self.error("'cells' is no mapping")
+        self._count(entries)
         cells = {}
         for name, number in entries.items():
             if name not in CELLS or name == "cpl":
@@ -277,7 +280,13 @@ class CertificateReader:
     def _list(self, value: Any, length: int | None = None) -> list[Any]:
         if not isinstance(value, list) or len(value) > _LONGEST_LIST or length not in (None, len(value)):
             raise self.error("a list of another length belongs here")
+        self._count(value)
         return value
+
+    def _count(self, value: Sized) -> None:
+        self._entries += len(value)
+        if self._entries > _ENTRIES:
+            raise self.error("larger than a certificate can be")
 
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):

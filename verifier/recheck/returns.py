@@ -88,6 +88,18 @@ def _check_stack_segment(step: Step, ss: Expr, code: Segment) -> None:
         raise _bad(ss)
 
 
+def expect_loadable(step: Step, name: str, selector: Expr) -> None:
+    """Rule I11: what MOV and POP load into a data segment register or SS."""
+    good = [] if name == "ss" and step.cpl == 3 else [eq(extract(selector, 15, 2), const(0, 14))]
+    for segment in step.world.machine.segments.values():
+        if name != "ss":
+            good += [_means(selector, segment, rpl) for rpl in range(4) if segment.dpl >= max(rpl, step.cpl)]
+        elif segment.kind == "data" and segment.dpl == step.cpl:
+            good.append(_means(selector, segment, step.cpl))
+    if not step.decide(any_of(good)):
+        raise _bad(selector)
+
+
 def _field(flags: Expr, name: str) -> Expr:
     bit, width = RFLAGS_LAYOUT[name]
     return extract(flags, bit + width - 1, bit)

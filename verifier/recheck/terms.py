@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDEST: Final = 4096
 _DEEPEST: Final = 150
-_TERMS: Final = 2_000_000
+_TERMS: Final = 200_000
 _UNKNOWNS: Final = 10_000
 #: Entries of all sets of variables together.
 _VARIABLES: Final = 20_000_000
