@@ -14,9 +14,9 @@ from lift_concrete import run
 from lift_decode import ARENA, ARENA_SIZE, CODE
 
 from verifier.asm import assemble_text
-from verifier.asm.program import Program, Section
+from verifier.asm.program import Program, Reg, Section
 from verifier.ir.cells import CELL_NAMES, CELLS
-from verifier.machine.config import Context, Gate, MachineConfig, Region
+from verifier.machine.config import Context, Gate, MachineConfig, Region, Segment
 from verifier.machine.events import BY_VECTOR
 from verifier.machine.layout import Layout
 from verifier.machine.rflags import pack
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _VECTORS = (0, 6, 12, 13)
 _ENTRY = 0xFFFF_FFFF_8100_0000
 _IST, _IST_SIZE = 0xFFFF_8880_0000_0000, 0x100
+#: Those that the worlds load: the machine has all of them, so that what the block lets through is a good load.
+_SELECTORS = (0x10, 0x18, 0x28, 0x38, 0x48)
 _KERNEL = Context("kernel", 0, 0x10, 0x18, "kernel", None)
 _HANDLER = next(iter(assemble_text("nop\n")))
 #: What the machine runs at: its own code is at CPL 0, and a trap flag would add a #DB.
@@ -82,7 +84,9 @@ class Both:
             Region("arena", "data", ARENA_SIZE, ARENA),
             Region("ist", "stack", _IST_SIZE, _IST),
         )
-        self._machine = MachineConfig(program, {r.name: r for r in regions}, gates, {}, {}, (_KERNEL,))
+        dpl = 0 if any(isinstance(o, Reg) and o.name == "ss" for o in instruction.operands[-1:]) else 3
+        segments = {selector: Segment(selector, "data", dpl) for selector in _SELECTORS}
+        self._machine = MachineConfig(program, {r.name: r for r in regions}, gates, segments, {}, (_KERNEL,))
         self._layout = Layout(self._machine)
         fixed = pins | FIXED
         cells = tuple(const(fixed[n], w) if n in fixed else var(n, w) for n, w in CELLS.items())

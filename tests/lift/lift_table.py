@@ -125,7 +125,8 @@ def run(chosen: list[str]) -> None:
                 mine = [f for f in _forms(mnemonic) if (in_unicorn(f) if world is UNICORN else world in worlds(f))]
                 report = compare(mine, world, oracle, *size)
                 if report.wrong:
-                    sys.exit("\n".join(f"{name}: {what}" for name, what in report.wrong.items()))
+                    wrong = [f"{name}: {what}" for name, what in report.wrong.items()]
+                    sys.exit("\n".join((*wrong[:20], f"{len(wrong)} differences")))
                 states |= {world.name: sum(report.states.values())} if mine else {}
             DOCUMENT.write_text(rewrite(committed() | {mnemonic: states}), "utf-8")
             print(mnemonic, states, flush=True)

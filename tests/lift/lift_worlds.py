@@ -85,7 +85,7 @@ def _selector(choices: Callable[[State, str, random.Random], int]) -> Settle:
 
 def _process_selector(state: State, name: str, source: random.Random) -> int:
     if name == "ss":
-        return source.choice((_USER_DATA, _USER_DATA, 0, 0x28, 0x29, 0x2A, 0x10, 0x2C))
+        return source.choice((_USER_DATA, _USER_DATA, 0, 0x28, 0x29, 0x2A, 0x10))
     return source.choice((0, _USER_DATA))
 
 
