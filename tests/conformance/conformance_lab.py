@@ -17,6 +17,7 @@ from verifier.machine.config import Context, Gate, MachineConfig, Region, Segmen
 from verifier.replay.course import Course, Leg
 from verifier.replay.follow import Follower, Report
 from verifier.replay.image import Image, build, plan_of
+from verifier.replay.machine import Unsupported
 from verifier.replay.pages import PAGE, PRESENT
 from verifier.replay.probe import NO_FLAGS, unblock
 from verifier.trace.interpreter import Interpreter
@@ -200,14 +201,17 @@ class _Run:
     way: Way
 
     def report(self) -> Report | None:
-        """None where the interpreter says that such a run is not possible."""
+        """None where such a run is not possible: the interpreter says so of the model, or the driver of its machine."""
         try:
             legs = tuple(self._legs())
         except Disagreement:
             return None
         self._prepare()
         course = Course(self._config, self._start(self._first), legs)
-        return Conformer(self.machine, self.lab.image, course, self.way.moves).follow()
+        try:
+            return Conformer(self.machine, self.lab.image, course, self.way.moves).follow()
+        except Unsupported:
+            return None
 
     @cached_property
     def _config(self) -> MachineConfig:

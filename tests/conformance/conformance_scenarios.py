@@ -137,10 +137,9 @@ RETURNS = [
     Scenario("iretq to CPL 0", "R3", "iretq", words=ONWARDS),
     *(Scenario(f"iretq, cs {cs:#x}, ss {ss:#x}", rules, "iretq", words=(HOME, cs, flags(), USER_RSP, ss)) for rules,
              cs, ss in (
-        ("R4", 0, 0x2B), ("R4", 3, 0x2B), ("R4", 0x1003, 0x2B), ("R4", 0x2B, 0x2B), ("R4", 0x13, 0x2B), ("R4", 0x30,
-        0x2B),
-        ("R4 R8", 0x37, 0x2B), ("R5", 0x33, 0), ("R5", 0x33, 3), ("R5 R8", 0x33, 0x18), ("R5", 0x33, 0x28),
-        ("R5", 0x33, 0x33), ("R3", 0x23, 0x2B))),
+        ("R4", 0, 0x2B), ("R4", 3, 0x2B), ("R4", 0x1003, 0x2B), ("R4", 0x2B, 0x2B), ("R4", 0x13, 0x2B),
+        ("R4", 0x30, 0x2B), ("R4 R8", 0x37, 0x2B), ("R5", 0x33, 0), ("R5", 0x33, 3), ("R5 R8", 0x33, 0x18),
+        ("R5 R8", 0x33, 0x2F), ("R5", 0x33, 0x28), ("R5", 0x33, 0x33), ("R3", 0x23, 0x2B))),
     *(Scenario(f"iretq to the kernel, ss {ss:#x}", "R5", "iretq", words=("target", 0x10, flags(), MIDDLE, ss))
       for ss in (0, 0x18, 0x2B)),
     Scenario("iretq to the kernel, a null SS of RPL 3", "R5", "iretq", bits("any_null_ss"),
@@ -174,6 +173,12 @@ PRIVILEGED = [
     Scenario("popfq that sets TF", "I4", "popfq", ways("execute", "execute"), words=(flags(tf=1),)),
     Scenario("int3 with TF", "I4", "int3", cells={"tf": 1}),
     Scenario("swapgs", "I6", "swapgs", cells={"gs": 3, "gs_base": 7, "kernel_gs_base": 9}),
+    *(Scenario(f"mov of {selector:#x} to %{register}", rules, f"mov %ax, %{register}", cells={"rax": selector})
+      for register, rules, selectors in (
+          ("ds", "I11 R8", (0, 3, 0x10, 0x18, 0x1B, 0x23, 0x2B, 0x28, 0x2F, 0x1003)),
+          ("ss", "I11", (0, 3, 0x10, 0x18, 0x1B, 0x2B, 0x28, 0x1C, 0x1000)))
+      for selector in selectors),
+    Scenario("pop of a bad selector", "I11", "pop %fs", words=(0x1B,), choices=(("undef", 0),)),
     *(Scenario(f"wrmsr {msr:#x}", "I9", "wrmsr", cells={"rcx": msr, "rax": 5, "rdx": 7}) for msr in (
         0xC000_0100, 0xC000_0101, 0xC000_0102)),
     Scenario("wrmsr of an address that is not canonical", "I9", "wrmsr",

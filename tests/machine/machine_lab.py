@@ -79,6 +79,8 @@ callee:
     mov %ecx, %ss
     mov %ax, %ds
     mov %ax, %es
+    mov %ecx, %gs
+    pop %gs
     mov %ss, %eax
     swapgs
     int3

@@ -315,6 +315,19 @@ def test_swapgs_swaps_nothing_else():
     assert (after.gs_base, after.kernel_gs_base, after.gs) == (2, 1, 7)
 
 
+@pytest.mark.parametrize(("register", "selector", "good"), [
+    *(("ds", s, s not in (0x1B, 0x2F, 0x50)) for s in (0, 3, 0x10, 0x18, 0x1B, 0x23, 0x2B, 0x28, 0x2F, 0x50)),
+    *(("ss", s, s in (0, 0x18)) for s in (0, 3, 0x10, 0x18, 0x1B, 0x28, 0x1C, 0x50)),
+])  # fmt: skip
+def test_what_a_segment_register_can_be_loaded_with(register, selector, good):
+    """I11, R8."""
+    after = Case(f"mov %ax, %{register}").one(rax=selector)
+    if good:
+        assert (after.edge.delivered, after.cells()[register]) == ((), selector)
+    else:
+        assert (after.edge.delivered, after.frame(6)[0]) == (("general_protection",), selector & 0xFFFC)
+
+
 # addresses
 
 

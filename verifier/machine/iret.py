@@ -8,6 +8,7 @@ from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.ir.ops import Access
 from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.rflags import unpack
+from verifier.machine.segments import GENERAL_PROTECTION, bad_selector, is_null, means
 from verifier.machine.state import DATA_SEGMENT_REGISTERS, canonical, rule, too_privileged
 from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, ult, zext
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from verifier.machine.execution import Execution
 
 _POP = Access(stack=True)
-GENERAL_PROTECTION = 13
 _LOADED = ("cf", "pf", "af", "zf", "sf", "tf", "df", "of", "nt", "rf", "ac", "id")
 
 
@@ -46,25 +46,12 @@ def iret(x: Execution, width: int) -> None:
     x.transfer(rip)
 
 
-def _selector_error(selector: Term) -> Term:
-    """The error code that names a selector: without its RPL (rule R8)."""
-    return zext(and_(selector, const(0xFFFC, 16)), 32)
-
-
-def _is(selector: Term, segment: Segment, rpl: int) -> Term:
-    return eq(selector, const(segment.selector & ~3 | rpl, 16))
-
-
-def _null(selector: Term) -> Term:
-    return eq(extract(selector, 15, 2), const(0, 14))
-
-
 def _check_cs(x: Execution, cs: Term, old_cpl: int) -> Segment:
     """The new code segment, whose DPL is the new CPL; or the fault of a bad selector (rules R4 and R8)."""
     for segment in x.layout.machine.segments.values():
-        if segment.kind == "code" and segment.dpl >= old_cpl and x.decide(_is(cs, segment, segment.dpl)):
+        if segment.kind == "code" and segment.dpl >= old_cpl and x.decide(means(cs, segment, segment.dpl)):
             return segment
-    raise Fault(GENERAL_PROTECTION, ite(_null(cs), const(0, 32), _selector_error(cs)))
+    raise bad_selector(cs)
 
 
 def _target(x: Execution, rip: Term, segment: Segment) -> Term:
@@ -86,13 +73,13 @@ def _check_ss(x: Execution, ss: Term, code: Segment) -> None:
     """Rule R5: null only below CPL 3, for 64-bit code, perhaps with RPL = CPL; else a writable data segment."""
     new_cpl = code.dpl
     good = [
-        _is(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
+        means(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
     ]
     if new_cpl < 3 and code.long:
-        good += [eq(ss, const(new_cpl, 16)), and_(_null(ss), rule("any_null_ss"))]
+        good += [eq(ss, const(new_cpl, 16)), and_(is_null(ss), rule("any_null_ss"))]
     if x.decide(any_of(good)):
         return
-    raise Fault(GENERAL_PROTECTION, ite(_null(ss), const(0, 32), _selector_error(ss)))
+    raise bad_selector(ss)
 
 
 def _load_flags(x: Execution, image: Term, old_cpl: int) -> None:
@@ -120,7 +107,7 @@ def null_data_segments(x: Execution, new_cpl: int) -> None:
                 base = f"{name}_base"
                 x.put(base, ite(rule("outer_return_clears_base"), const(0, 64), x.get(base)))
         else:
-            clears = and_(rule("outer_return_clears_null"), _null(selector))
+            clears = and_(rule("outer_return_clears_null"), is_null(selector))
             x.put(name, ite(clears, const(0, 16), selector))
 
 

@@ -13,6 +13,7 @@ from verifier.machine.events import BY_VECTOR, EVENTS, SOFTWARE, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
 from verifier.machine.holes import pass_hole, run_hole
 from verifier.machine.iret import iret, sysret
+from verifier.machine.segments import check_loads
 from verifier.machine.state import HOME, State, canonical, rule
 from verifier.terms import Term, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
 
@@ -243,6 +244,7 @@ def _run_block(x: Execution, block: Block) -> None:
                 return
         else:
             _effect(x, operation, args, puts)
+    check_loads(x, puts)
     for cell, value in puts.items():
         x.put(cell, value)
     if "rf" not in puts:

@@ -152,6 +152,18 @@ def _bad_base(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     return _undone(leg, right) | {"rip": instruction.next_address, base: value}
 
 
+def _any_null(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """The selector is loaded."""
+    instruction = _instruction(machine, leg)
+    if instruction is None or instruction.mnemonic != "mov" or leg.outcome.delivered[-1:] != ("general_protection",):
+        return {}
+    source, target = instruction.operands
+    if not (isinstance(target, Reg) and target.name == "ss" and isinstance(source, Reg)):
+        return {}
+    selector = leg.before.cells[source.name] & 0xFFFF
+    return {} if selector & ~3 else _undone(leg, right) | {"rip": instruction.next_address, "ss": selector}
+
+
 def _wide_rip(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     """The upper half of RIP is kept."""
     instruction = _instruction(machine, leg)
@@ -254,6 +266,13 @@ QEMU = (
         "WRMSR of a base that is not canonical is #GP(0) (SDM vol. 2B, WRMSR; rule I9)",
         "the base is set",
         _bad_base,
+    ),
+    Deviation(
+        "mov-takes-any-null-ss",
+        "qemu",
+        "MOV of a null selector to SS whose RPL is not the CPL is #GP(0) (SDM vol. 2B, MOV; rule I11)",
+        "it is loaded",
+        _any_null,
     ),
     Deviation(
         "wide-rip-in-compatibility-mode",

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from verifier.asm.program import SEGMENT_REGISTERS, Reg
 from verifier.ir.cells import FLAGS, STATUS_FLAGS
 from verifier.machine.config import Context, Contract, Gate, MachineConfig, Pointer, Segment
 from verifier.spec.names import GENERAL_BUT_RSP
 
 if TYPE_CHECKING:
-    from verifier.asm.program import Instruction, Program
     from verifier.spec.model import Environment
 
 _GROUPS = {
@@ -30,7 +28,6 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         *(_context(c) for c in machine.contexts),
         *_home(machine.contexts),
         _segments(machine.segments.values()),
-        *_selector_loads(machine.program),
         _events(environment),
         *_regions(machine),
         _at_start(machine),
@@ -97,18 +94,6 @@ def _segments(segments: Iterable[Segment]) -> str:
     kinds = {(True, "code"): "64-bit code", (False, "code"): "32-bit code", (False, "data"): "data"}
     listed = (f"{s.selector & ~3:#x} ({kinds[s.long, s.kind]}, DPL {s.dpl})" for s in segments)
     return f"the segments are {_list(listed)}, all present and flat; every other selector is a bad one"
-
-
-def _selector_loads(program: Program) -> Iterator[str]:
-    loads = [i for i in program if i.mnemonic in ("mov", "pop") and _loads_selector(i)]
-    if loads:
-        where = _list(dict.fromkeys(program.describe(i.address) for i in loads))
-        yield f"what is loaded into a segment register has a good descriptor, so this does not fault: {where}"
-
-
-def _loads_selector(instruction: Instruction) -> bool:
-    target = instruction.operands[-1]
-    return isinstance(target, Reg) and target.name in SEGMENT_REGISTERS
 
 
 def _events(environment: Environment) -> str:

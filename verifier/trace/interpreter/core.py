@@ -9,6 +9,7 @@ from verifier.machine.events import EVENTS, SOFTWARE
 from verifier.trace.interpreter.deliver import Delivery
 from verifier.trace.interpreter.execute import Execution, Terminators
 from verifier.trace.interpreter.memory import Memory
+from verifier.trace.interpreter.segments import Selectors
 from verifier.trace.interpreter.work import Choices, Fault, Mishap, Work
 from verifier.trace.run import Disagreement, Outcome
 
@@ -41,6 +42,7 @@ class Interpreter:
         self._lift = lift
         self._blocks: dict[int, Block] = {}
         self._memory = Memory(machine, start)
+        self._selectors = Selectors(machine)
         self._delivery = Delivery(machine, start, self._memory)
         self._terminators = Terminators(machine, start, self._memory, self._delivery)
 
@@ -100,7 +102,7 @@ class Interpreter:
         block = self._block(instruction)
         work = Work.of(state, choices)
         try:
-            run = Execution(work, block, self._memory)
+            run = Execution(work, block, self._memory, self._selectors)
             run.run_operations()
             self._terminators.finish(run)
         except Mishap as mishap:

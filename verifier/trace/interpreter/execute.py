@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verifier.machine.config import MachineConfig
     from verifier.trace.interpreter.deliver import Delivery
     from verifier.trace.interpreter.memory import Memory
+    from verifier.trace.interpreter.segments import Selectors
     from verifier.trace.interpreter.work import Work
     from verifier.trace.run import Start
 
@@ -33,11 +34,12 @@ class _Skip(Exception):
 class Execution:
     """One instruction under way. A `Fault` or `Mishap` leaves ``work`` half done, to be thrown away."""
 
-    def __init__(self, work: Work, block: Block, memory: Memory) -> None:
+    def __init__(self, work: Work, block: Block, memory: Memory, selectors: Selectors) -> None:
         self.work = work
         self.block = block
         self.skipped = False
         self._memory = memory
+        self._selectors = selectors
         self._values: dict[Value, int] = {}
         self._puts: dict[str, int] = {}
 
@@ -53,6 +55,7 @@ class Execution:
         except _Skip:
             self.skipped = True
             self._puts.clear()
+        self._selectors.check(self._puts, self.work.cells["cpl"])
         self._puts.setdefault("rf", 0)
         self.work.cells.update(self._puts)
 
