@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from explore_models import by_enumeration, by_fixpoint, verdicts, write_model
 
+from verifier.errors import SpecError
 from verifier.explore.search import Limits
 from verifier.prove.prover import Prover
+from verifier.report.verdict import verdict_text
 from verifier.trace.counterexample import concretise
 
 if TYPE_CHECKING:
@@ -79,6 +81,61 @@ def test_dead_code_is_unreachable_and_counted_as_missed(tmp_path: Path) -> None:
 def test_a_schedule_whose_place_is_never_reached_is_vacuous(during: str, verdict: str, tmp_path: Path) -> None:
     result = only(by_fixpoint(plain(tmp_path, f"that: 'restored(rip, rsp)', during: {during}")))
     assert result.verdict == verdict, result.reason
+
+
+IRQ = {"irq": "entry: irq, gate: interrupt"}
+MASKED = "nmi: nop\nbody: iretq\nirq: iretq\n"
+#: What is never said of nothing: the inside of a property, a bound, the verdict, and what is said with it.
+SAYS_NOTHING = [
+    ("that: '%gs:flag == 1', at: body", None, "proved", "", ()),
+    ("that: '%gs:flag == 1', at: [body, dead]", None, "proved", "never judged at dead: control does not come", ()),
+    ("that: '%gs:flag == 1', at: dead", None, "vacuous", "no run reaches a place", ()),
+    ("that: 'cpl == 3 -> %gs:flag == 0', at: body", None, "vacuous", "what stands before '->' never holds", ()),
+    ("that: 'cpl == 0 -> %gs:flag == 1', at: body", None, "proved", "", ()),
+    ("that: 'rax == 1 -> %gs:flag == 1', at: body", None, "proved", "", ()),
+    ("that: '%gs:flag == 0 -> rax == 0', at: body", None, "vacuous", "what stands before '->' never holds", ()),
+    ("that: progress", {"nmi": 0, "page_fault": 0}, "vacuous", "nothing strikes", ("nmi never struck",)),
+    ("that: unreachable(dead)", {"nmi": 0, "page_fault": 1}, "vacuous", "no run reaches", ("nmi never struck",)),
+    ("that: unreachable(dead)", {"nmi": 1, "page_fault": 0}, "proved", "", ("page_fault never struck",)),
+    ("that: 'handled(page_fault, body)'", {"nmi": 1, "page_fault": 0}, "vacuous", "page_fault never strikes", ()),
+    ("that: resumed(rax)", {"nmi": 1, "page_fault": 0}, "vacuous", "no run reaches", ()),
+    ("that: resumed(rax)", {"nmi": 1, "page_fault": 1}, "proved", "", ()),
+]
+
+
+@pytest.mark.parametrize(("prop", "bound", "verdict", "reason", "notes"), SAYS_NOTHING, ids=str)
+def test_what_says_nothing_is_not_proved_in_silence(
+    prop: str, bound: dict[str, int] | None, verdict: str, reason: str, notes: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = plain(tmp_path, prop)
+    result = only(by_fixpoint(model) if bound is None else by_enumeration(model, bound))
+    assert result.verdict == verdict, result.reason
+    assert reason in result.reason
+    assert bool(reason) == bool(result.reason)
+    assert set(notes) <= set(result.coverage.notes)
+
+
+def test_a_hole_that_never_faults_is_noted(tmp_path: Path) -> None:
+    program = PLAIN.replace("dead:\n    nop", "dead:\n    ...")
+    holes = {name: "may: [page_fault], keeps: [registers]" for name in ("body", "dead")}
+    events = "nmi: any, page_fault: any"
+    model = write_model(tmp_path, program, {"p": "that: at_rest"}, events=events, idt=FAULTS, holes=holes)
+    result = only(by_fixpoint(model))
+    assert result.coverage.notes == ("dead never raised page_fault",)
+    assert "dead never raised page_fault" in verdict_text(result, None)
+
+
+def test_a_fault_that_no_environment_has_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="may raise page_fault, which is missing here"):
+        plain(tmp_path, "that: at_rest", events="nmi: any")
+    with pytest.raises(SpecError, match="nothing can raise page_fault"):
+        plain(tmp_path, "that: at_rest", may="[]")
+
+
+def test_a_handler_of_an_event_that_never_strikes(tmp_path: Path) -> None:
+    model = write_model(tmp_path, MASKED, {"p": "that: 'handled(irq, body)'"}, events="nmi: any, irq: any", idt=IRQ)
+    result = only(by_fixpoint(model))
+    assert (result.verdict, result.reason) == ("vacuous", "irq never strikes")
 
 
 def test_an_event_that_cannot_strike_is_noted(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ class Tally:
     struck: Counter[tuple[str, int]] = field(default_factory=Counter)
     held: dict[tuple[str, int], Counter[str]] = field(default_factory=dict)
 
+    def any_struck(self, event: str) -> bool:
+        return any(n for (name, _), n in self.struck.items() if name == event)
+
     def held_back(self, event: str, rip: int, reason: str) -> None:
         self.held.setdefault((event, rip), Counter())[reason] += 1
 

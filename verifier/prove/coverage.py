@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.explore.schedule import ANY
 from verifier.machine.state import HOME
+from verifier.prove.vacuity import never_happened
 from verifier.prove.verdict import Coverage
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def coverage_of(model: Model, graph: Graph, explorer: Explorer, script: Script) 
         offered[event] += n
     for (event, _), n in explorer.tally.struck.items():
         struck[event] += n
-    notes = [f"{event} never struck" for event in script.events if not struck[event]]
+    notes = never_happened(model, script, explorer)
     ended = Counter(e.kind for e in graph.ends)
     returns = ended.pop("home", 0)
     return Coverage(

@@ -10,7 +10,17 @@ from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
 from verifier.prove.verdict import Violation
-from verifier.spec.expression import AtRest, Expression, Handled, Intact, Progress, Restored, Resumed, Unreachable
+from verifier.spec.expression import (
+    AtRest,
+    Binary,
+    Expression,
+    Handled,
+    Intact,
+    Progress,
+    Restored,
+    Resumed,
+    Unreachable,
+)
 from verifier.terms import Term, not_
 
 if TYPE_CHECKING:
@@ -25,7 +35,8 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """The `Observer` of a search. Keeps, per property, the cheapest violation and what could not be judged."""
+    """The `Observer` of a search. Keeps, per property, the cheapest violation, what could not be judged, how often and
+    where it was judged, and whether the premise of an implication could hold."""
 
     def __init__(
         self, layout: Layout, solver: Solver, script: Script, properties: Sequence[Property], where: Describe
@@ -41,6 +52,8 @@ class Judge:
         self.violations: dict[str, Violation] = {}
         self.doubts: dict[str, str] = {}
         self.judged: dict[str, int] = {p.name: 0 for p in properties}
+        self.places: dict[str, set[int]] = {p.name: set() for p in properties}
+        self.premises: set[str] = set()
 
     def node(self, node: Node) -> tuple[Iterable[int], Iterable[Term]]:
         looked: set[int] = set()
@@ -78,6 +91,7 @@ class Judge:
         if not self._script.complete(ghost):
             return set()
         self.judged[p.name] += 1
+        self.places[p.name].add(state.rip)
         known = self.violations.get(p.name)
         if known is not None and known.cost <= cost_of(end or node):
             return set()
@@ -86,11 +100,20 @@ class Judge:
         try:
             condition = meaning.truth(p.that)
             variables |= condition.support
+            self._note_premise(p, meaning, state, variables)
             with self._solver.asking(properties=(p.name,), state=state, question=question):
                 self._record(p, node, end, state, meaning, condition)
         except (Mishap, Unresolved) as problem:
             self.doubts.setdefault(p.name, f"the property reads {problem.args[-1]}")
         return meaning.looked_at
+
+    def _note_premise(self, p: Property, meaning: Meaning, state: State, variables: set[Term]) -> None:
+        """Whether what stands before an implication can hold somewhere."""
+        if isinstance(p.that, Binary) and p.that.op == "->" and p.name not in self.premises:
+            premise = meaning.truth(p.that.left)
+            variables |= premise.support
+            if self._solver.feasible(state.path, premise) == "sat":
+                self.premises.add(p.name)
 
     def _record(
         self, p: Property, node: Node, end: End | None, state: State, meaning: Meaning, condition: Term

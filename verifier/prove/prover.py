@@ -17,6 +17,7 @@ from verifier.prove.certificate import Proof
 from verifier.prove.coverage import coverage_of, schedule_report
 from verifier.prove.judge import Describe, Judge, control_lost, walk
 from verifier.prove.progress import quiet_run, stuck_nodes
+from verifier.prove.vacuity import caveat, vacuous
 from verifier.prove.verdict import Result, Violation
 from verifier.spec.expression import Count, Handled, Intact, Progress, Restored, Resumed
 from verifier.terms import Solver
@@ -155,16 +156,10 @@ def _decide(
         return "unknown", judge.doubts[p.name], None
     if p.during is not None and not script_completed(script, graph):
         return schedule_report(p.during, graph, explorer)
-    if judge.judged[p.name] == 0:
-        return "vacuous", "no run reaches a place where the property is judged", None
-    return "proved", _caveat(p, graph), None
-
-
-def _caveat(p: Property, graph: Graph) -> str:
-    """What a proof about coming home leaves open: runs that never do."""
-    if p.at == "outermost-return" and stuck_nodes(graph):
-        return "of the runs that come home; from some states none does without further events: see progress"
-    return ""
+    why = vacuous(p, graph, judge, explorer)
+    if why:
+        return "vacuous", why, None
+    return "proved", caveat(p, graph, judge), None
 
 
 def script_completed(script: Script, graph: Graph) -> bool:
