@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from verifier.asm import Program
+    from verifier.asm.program import Instruction
     from verifier.replay.follow import Machine, _Step
 
 IST, STACK, RSP0 = 0xFFFF_8880_0000_1000, 0xFFFF_8880_0000_2000, 0xFFFF_8880_0000_3000
@@ -82,8 +83,9 @@ class Scenario:
     """Instructions, the state before them, and what happens. ``rules``: the rules of the document that it shows.
 
     ``ist``, ``trap``: events whose gates have the IST stack, or are trap gates; ``dpl``: that of all gates. ``words``:
-    what stands at ``rsp``. ``at``: ``text``, or ``home`` for the interrupted context at CPL 3. ``choices``: of the last
-    move. ``on``: the machines that can show it, ``why`` the others cannot.
+    what stands at ``rsp``. ``at``: ``text``, ``home`` for the interrupted context at CPL 3, or ``user`` for the text at
+    CPL 3, one instruction of it. ``choices``: of the last move. ``on``: the machines that can show it, ``why`` the
+    others cannot.
     """
 
     name: str
@@ -132,6 +134,13 @@ class Conformer(Follower):
             self._machine.step()
         else:
             super()._act(step)
+
+
+class AtAnyLevel(Interpreter):
+    """An interpreter that executes an instruction of the program at CPL 3 too. Where it leads is a wild jump."""
+
+    def _instruction(self, state: ConcreteState) -> Instruction | None:
+        return self._machine.program.instructions.get(state.rip)
 
 
 class Laboratory:
@@ -230,6 +239,9 @@ class _Run:
     def _first(self) -> ConcreteState:
         if self.scenario.at == "home":
             return replace(self._home, nmi_blocked=self.scenario.blocked)
+        if self.scenario.at == "user":
+            cells = {**self._home.cells, "rsp": self.scenario.rsp}
+            return ConcreteState(self.lab.entry(self.scenario), cells, self._memory(), self.scenario.blocked)
         cells = {**self._home.cells, "cs": 0x10, "ss": 0x18, "cpl": 0, "rsp": self.scenario.rsp}
         cells |= {name: value for name, value in self.scenario.cells.items() if name in ("ss",)}
         return ConcreteState(self.lab.entry(self.scenario), cells, self._memory(), self.scenario.blocked)
@@ -242,7 +254,8 @@ class _Run:
         return Start(state, self.scenario.home, PLACES, {**self.machine.rules, **self.way.rules})
 
     def _legs(self) -> Iterator[Leg]:
-        interpreter = Interpreter(self._config, self._start(self._home))
+        kind = AtAnyLevel if self.scenario.at == "user" else Interpreter
+        interpreter = kind(self._config, self._start(self._home))
         state = self._first
         for number, word in enumerate(self.way.moves, 1):
             action = word.split("+")[0]

@@ -185,6 +185,20 @@ PRIVILEGED = [
              cells={"rcx": 0xC000_0101, "rax": 5, "rdx": 0x8000}),
 ]  # fmt: skip
 
+AT_CPL_3 = [
+    *(Scenario(f"{text} at CPL 3, gates of DPL {dpl}", "F2 F4 F9", text, at="user", dpl=dpl)
+      for text in ("int $0x80", "int3", "int $2") for dpl in (0, 3)),
+    *(Scenario(f"{text} at CPL 3, IOPL {iopl}", rules, text, at="user", cells={"iopl": iopl, "if_": 1},
+               words=(ALL_FLAGS & ~flags(tf=1, iopl=3),))
+      for text, rules in (("cli", "I3"), ("sti", "I3"), ("popfq", "I1"), ("pushfq", "I2")) for iopl in (0, 3)),
+    *(Scenario(f"{text} at CPL 3", rules, text, at="user", cells={"rcx": 0xC000_0101})
+      for text, rules in (("wrmsr", "I9"), ("swapgs", "I6"), ("sysretq", "I8"), ("hlt", "N10"))),
+    Scenario("iretq at CPL 3", "N6 R3 R9 R12", "iretq", at="user", blocked=True,
+             words=("target", 0x33, ALL_FLAGS & ~flags(vm=1, tf=1, nt=1), USER_RSP, 0x2B)),
+    Scenario("iretq from CPL 3 to CPL 0", "R4", "iretq", at="user", words=ONWARDS),
+    Scenario("mov to %ss at CPL 3", "I11", "mov %ax, %ss", at="user", cells={"rax": 3}),
+]  # fmt: skip
+
 DOUBLE = (("double_fault.cs", 0x10), ("double_fault.rip", HERE))
 FAULTS = [
     Scenario("contributory in contributory", "H1 H2 F8", "mov (%rax), %rcx", ist=("double_fault",), rsp=BAD + 256,
@@ -224,4 +238,4 @@ ADDRESSES = [
              cells={"rax": 1 << 63, "rcx": 1 << 63, "fs": 0x2B}),
 ]  # fmt: skip
 
-SCENARIOS = NMIS + SHADOWS + PRIORITIES + DELIVERIES + RETURNS + PRIVILEGED + FAULTS + ADDRESSES
+SCENARIOS = NMIS + SHADOWS + PRIORITIES + DELIVERIES + RETURNS + PRIVILEGED + AT_CPL_3 + FAULTS + ADDRESSES

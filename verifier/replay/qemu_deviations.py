@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _GENERAL_PROTECTION = 13
 _VM, _VIF_VIP = 1 << 17, 3 << 19
-_EXT = 1
+_EXT, _IDT = 1, 2
 
 
 def _faulted_iret(machine: MachineConfig, leg: Leg, right: Values) -> Values:
@@ -152,6 +152,17 @@ def _bad_base(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     return _undone(leg, right) | {"rip": instruction.next_address, base: value}
 
 
+def _gate_error(machine: MachineConfig, leg: Leg, right: Values) -> Values:
+    """The error code of a gate that INT n may not use: twice the vector's place."""
+    instruction = _instruction(machine, leg)
+    if instruction is None or leg.outcome.delivered != ("general_protection",):
+        return {}
+    place = (leg.outcome.state.cells["rsp"], 8)
+    if lift(instruction).terminator.opcode != "interrupt" or not right.get(place, 0) & _IDT:
+        return {}
+    return {place: right[place] >> 3 << 4 | _IDT}
+
+
 def _any_null(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     """The selector is loaded."""
     instruction = _instruction(machine, leg)
@@ -266,6 +277,13 @@ QEMU = (
         "WRMSR of a base that is not canonical is #GP(0) (SDM vol. 2B, WRMSR; rule I9)",
         "the base is set",
         _bad_base,
+    ),
+    Deviation(
+        "gate-errors-count-double",
+        "qemu",
+        "the error code of a gate is vector * 8 + 2 (SDM vol. 3A, Interrupts, \"Error Code\"; rules F2, F9)",
+        "it is vector * 16 + 2 (`raise_exception_err` in `do_interrupt64`)",
+        _gate_error,
     ),
     Deviation(
         "mov-takes-any-null-ss",
