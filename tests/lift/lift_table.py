@@ -36,7 +36,7 @@ DEVIATIONS = {
     "blsi": "Unicorn: CF inverted",
     "bextr": "Unicorn: a length beyond the operand",
     "bzhi": "Unicorn: an index beyond the operand",
-    "rorx": "Unicorn: a count that is a multiple of the width",
+    **dict.fromkeys(("rorx", "shld", "shrd"), "Unicorn: a RIP-relative address before an immediate"),
     "neg": "Unicorn: flags under LOCK",
     "cmpxchg": "Unicorn: RAX written although equal",
     "rdpmc": "QEMU has no counters: its fault only",
