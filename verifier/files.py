@@ -1,4 +1,4 @@
-"""Output files, which are there whole or not at all: everything that a user asks to be written goes through here."""
+"""Files that a user names: written whole or not at all, read up to a size, looked for in one folder tree only."""
 
 from __future__ import annotations
 
@@ -26,6 +26,29 @@ def replace_file(path: Path, data: bytes, durable: bool = True) -> None:
         raise _refused(path, error) from None
 
 
+def read_file(path: Path, most: int) -> bytes:
+    """What a regular file holds. Raises UsageError where it cannot be read, and for more than ``most`` bytes."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{_short(path)}: not a regular file")
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{_short(path)}: {_why(error)}") from None
+    if len(data) > most:
+        raise UsageError(f"{_short(path)}: larger than {most >> 20} MB")
+    return data
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path leads into a folder tree, symbolic links resolved, and can be looked up."""
+    try:
+        path.exists()
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL byte
+        return False
+
+
 def target_of(path: Path) -> Path:
     """The file that is meant, symbolic links resolved. Raises UsageError if it is plain that it cannot be written."""
     try:
@@ -42,7 +65,11 @@ def target_of(path: Path) -> Path:
 
 
 def _refused(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"cannot write {_short(path)}: {getattr(error, 'strerror', None) or error}")
+    return UsageError(f"cannot write {_short(path)}: {_why(error)}")
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _replace(target: Path, data: bytes, durable: bool) -> None:

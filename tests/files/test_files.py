@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from verifier.errors import UsageError
-from verifier.files import replace_file
+from verifier.files import is_inside, read_file, replace_file
 
 #: Replaces a file with 4 MB of one letter after the other, for ever.
 _WRITER = """
 import sys
 from pathlib import Path
-from verifier.files import replace_file
+from verifier.files import is_inside, read_file, replace_file
 
 path, turn = Path(sys.argv[1]), 0
 while True:
@@ -101,6 +101,40 @@ def test_what_cannot_be_written_whole_is_not_there(tmp_path: Path, monkeypatch: 
         replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_read_up_to_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(b"x" * 1000)
+    assert read_file(path, 1000) == b"x" * 1000
+    with pytest.raises(UsageError, match="larger than"):
+        read_file(path, 999)
+
+
+@pytest.mark.parametrize("name", ["folder", "fifo", "missing", "in/in", "a" * 300, "loop", "nul\0", "zero"])
+def test_what_cannot_be_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "in").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError):
+        read_file(tmp_path / name, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [("a", True), ("new", True), ("f/../a", True), ("f/../../x", False), ("out/a", False), ("/etc", False),
+     ("loop", False), ("a" * 300, False), ("nul\0", False)],
+)  # fmt: skip
+def test_inside(tmp_path: Path, name: str, inside: bool) -> None:
+    tree = tmp_path / "tree"
+    (tree / "f").mkdir(parents=True)
+    (tree / "a").touch()
+    (tmp_path / "a").touch()
+    (tree / "out").symlink_to(tmp_path)
+    (tree / "loop").symlink_to(tree / "loop")
+    assert is_inside(tree / name, tree) is inside
 
 
 def _umask() -> int:

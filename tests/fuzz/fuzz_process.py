@@ -102,7 +102,8 @@ def _edit(lines: list[bytes], at: int, vocabulary: list[bytes], source: random.R
     parts = line.split(b" ")
     parts[source.randrange(len(parts))] = word
     inserted, joined = line[:cut] + word + line[cut:], line + b"\n" + other
-    lines[at] = source.choice([b" ".join(parts), inserted, joined, line[:cut], other, b"", word, (line * 300)[:LONGEST_INPUT]])
+    repeated = (line * 300)[:LONGEST_INPUT]
+    lines[at] = source.choice([b" ".join(parts), inserted, joined, line[:cut], other, b"", word, repeated])
 
 
 def _document(text: bytes, source: random.Random) -> bytes:

@@ -10,6 +10,7 @@ from verifier.api import Specification, load
 from verifier.cli import codes
 from verifier.cli.terminal import Progress
 from verifier.errors import UsageError
+from verifier.files import is_inside
 from verifier.replay.replay import Kind, expect_tools, replay
 from verifier.report.reading import read_traces, trace_of
 from verifier.report.replay import replay_document, replay_text
@@ -72,12 +73,9 @@ def _recorded(arguments: Namespace) -> Iterator[Trace]:
 
 def _inside(path: Path, spec: str) -> Path:
     """The specification that a document names: a file cannot make us read what lies outside the folder we are in."""
-    here, found = Path.cwd().resolve(), Path(spec)
-    try:
-        inside, there = found.resolve().is_relative_to(here), found.is_file()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL byte
-        inside = there = False
-    if not inside or not there:
+    found = Path(spec)
+    inside = is_inside(found, Path.cwd())
+    if not inside or not found.is_file():
         problem = "is not there" if inside else "lies outside the folder that you are in"
         raise UsageError(f"{path}: its specification {spec[:200]} {problem}", None, "name it with --spec")
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verifier.errors import UsageError
+from verifier.files import is_inside
 from verifier.recheck.closure import Closure
 from verifier.recheck.errors import Refused
 from verifier.recheck.ghost import Monitors
@@ -63,7 +64,7 @@ def recheck(
 def _model(header: Header, given: Path | None) -> Model:
     """The specification, if it is the very one that the certificate was made of."""
     path = given or Path(header.specification)
-    if given is None and (path.is_absolute() or ".." in path.parts):
+    if given is None and (path.is_absolute() or not is_inside(path, Path.cwd())):
         raise UsageError("the certificate does not say where its specification lies", None, "add --spec SPEC")
     if _hash(path) != header.hashes.get("specification"):
         raise Refused(f"{path.name} is not the specification that the certificate was made of: it has other bytes")

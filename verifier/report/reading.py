@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from verifier.errors import UsageError, nearest
+from verifier.files import read_file
 from verifier.trace.allowed import problems
 from verifier.trace.run import ConcreteState, Move, Start
 from verifier.trace.trace import Step, Trace
@@ -53,13 +54,7 @@ def read_traces(path: Path) -> list[Recorded]:
 
 
 def _parsed(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    if len(data) > MOST:
-        raise UsageError(f"{path}: larger than {MOST >> 20} MB, so it is no trace of this program")
+    data = read_file(path, MOST)
     try:
         return json.loads(data.decode())  # bytes may be UTF-16, and mean another text
     except (ValueError, RecursionError) as error:

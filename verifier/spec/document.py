@@ -106,7 +106,7 @@ class Value:
             found = f"'{_shown(self.node.value)}'" if self.node.value else "nothing"
         else:
             found = "a mapping" if self.is_mapping else "a list"
-        return self.error(f"{self.path} must be {wanted}, not {found}", hint)
+        return self.error(f"{self.path or 'the specification'} must be {wanted}, not {found}", hint)
 
     def entries(self, what: str = "a mapping") -> list[tuple[Value, Value]]:
         """Keys and values of a mapping whose names are free. SpecError for another kind of node."""
