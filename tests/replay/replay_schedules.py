@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -65,14 +66,17 @@ def draw(
     rules: Mapping[str, int],
     schedule: tuple[ScheduleItem, ...] | None = None,
     most: int = MOST_STEPS,
+    *,
+    nmi_in_shadow: bool = False,
 ) -> Drawn:
     """A run to its end, or of ``most`` steps.
 
-    Without a schedule it has up to six events; with one, the schedule's, at places that it allows. Where the machine
-    always holds back an event of the schedule, a run with those before it.
+    Without a schedule it has up to eight events; with one, the schedule's, at places that it allows. Where the machine
+    always holds back an event of the schedule, a run with those before it. ``nmi_in_shadow``: whether NMIs may strike
+    in the shadow of STI or MOV SS; processors differ there.
     """
     for attempt in range(60):
-        drawn = _Draw(model, Random(f"{seed}/{attempt}"), rules, schedule).run(most)
+        drawn = _Draw(model, Random(f"{seed}/{attempt}"), rules, schedule, nmi_in_shadow).run(most)
         if drawn.complete:
             break
     return drawn
@@ -80,14 +84,22 @@ def draw(
 
 class _Draw:
     def __init__(
-        self, model: Model, random: Random, rules: Mapping[str, int], schedule: tuple[ScheduleItem, ...] | None
+        self,
+        model: Model,
+        random: Random,
+        rules: Mapping[str, int],
+        schedule: tuple[ScheduleItem, ...] | None,
+        nmi_in_shadow: bool,
     ) -> None:
+        self.nmi_in_shadow = nmi_in_shadow
         self.model, self.machine, self.random = model, model.machine, random
         self.context = random.choice(model.machine.contexts)
         self.start = self._start(rules)
         assert list(problems(self.machine, self.context, self.start)) == []
         self.left = None if schedule is None else list(schedule)
-        self.events = random.randint(1, 6)
+        self.events = random.randint(1, 8)
+        self.struck: Counter[str] = Counter()
+        self.rate = random.choice((0.02, 0.05, 0.15, 0.4))
         self.interpreter = Interpreter(self.machine, self.start)
 
     # the start
@@ -169,6 +181,7 @@ class _Draw:
             move, outcome = next(self._possible(state, at))
             if move.action != "execute":
                 self.events -= 1
+                self.struck[move.action] += 1
                 if self.left is not None:
                     self.left.pop(0)
             steps.append(Step(at, move, state, outcome.state, outcome.delivered, outcome.ended, outcome.detail))
@@ -184,20 +197,25 @@ class _Draw:
     def _actions(self, at: int | None) -> Iterator[str]:
         """What to try at a boundary, the best first."""
         inside = at is not None and self.machine.program.instructions[at].mnemonic == "hole_body"
-        struck = at is None or self.random.random() < (0.6 if inside else 0.15)
+        struck = at is None or self.random.random() < (0.6 if inside else self.rate)
         if self.left is not None:
             if self.left and struck and (self.left[0].addresses is None or at in self.left[0].addresses):
                 yield self.left[0].event
-        elif at is None:
-            yield from self.random.sample(self.model.environment.outermost, len(self.model.environment.outermost))
-        elif struck and self.events > 0:
-            yield from self.random.sample(list(self.model.environment.events), len(self.model.environment.events))
+        elif at is None or (struck and self.events > 0):
+            events = self.model.environment.events
+            allowed = self.model.environment.outermost if at is None else tuple(events)
+            yield from (e for e in self.random.sample(allowed, len(allowed)) if not self._used_up(e, events[e]))
         if at is not None:
             yield "execute"
+
+    def _used_up(self, event: str, most: int | None) -> bool:
+        return most is not None and self.struck[event] >= most
 
     def _try(self, state: ConcreteState, action: str) -> tuple[Move, Outcome] | None:
         """The move with whatever choices are asked for; None if it is not possible here."""
         choices: list[tuple[str, int]] = []
+        if action == "nmi" and state.cells["inhibit"] and not self.nmi_in_shadow:
+            return None
         while True:
             move = Move(action, tuple(choices))
             try:

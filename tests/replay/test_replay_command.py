@@ -172,7 +172,7 @@ EDITS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("initial", "cells"), {}, "its regions or cells are not those of the specification"),
     (("initial", "regions", "nmi_ist"), "0x1000", "nmi_ist is at 0x1000, where it cannot be"),
     (("initial", "rip"), "0x8000000000000000", "which is not canonical"),
-    (("initial", "memory"), [{"address": "0x0", "bytes": "00" * 6_000_000}], "more memory"),
+    (("initial", "memory"), [{"address": "0x0", "bytes": "00" * 900_000}], "more memory"),
     (("initial", "rules", "magic"), 1, "no rule is called 'magic'"),
     (("violation", "quiet_from"), 99, "there is no step 99"),
     (("violation", "kind"), "stuck", "the run does not break the property"),

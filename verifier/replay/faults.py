@@ -45,10 +45,10 @@ def raiser(image: Image, event: str, error: int | None, cr2: int | None) -> Rais
     return _PLAIN[event]
 
 
-#: DIVB of the zero byte behind it; INT1; INT3; INT 4; UD2.
+#: DIVB of the zero byte behind it; INT 1; INT3; INT 4; UD2.
 _PLAIN = {
     "divide_error": Raiser(b"\xf6\x35\0\0\0\0\0"),
-    "debug": Raiser(b"\xf1", 1),
+    "debug": Raiser(b"\xcd\x01", 2),
     "breakpoint": Raiser(b"\xcc", 1),
     "overflow": Raiser(b"\xcd\x04", 2),
     "invalid_opcode": Raiser(b"\x0f\x0b"),

@@ -12,7 +12,7 @@ from verifier.replay.deviations import known
 from verifier.replay.faults import Scratch, raiser
 from verifier.replay.hidden import is_hidden, ran_on
 from verifier.replay.lent import Lent
-from verifier.replay.machine import MORE, Shutdown
+from verifier.replay.machine import MORE, Shutdown, Unsupported
 from verifier.replay.probe import unblock
 from verifier.trace.confirm import rflags
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BASES = ("fs_base", "gs_base", "kernel_gs_base")
 _DOUBLE_FAULT, _PAGE_FAULT = 8, 14
+_RF = 1 << 16
 _WILD = ("wild-read", "wild-write")
 
 
@@ -173,6 +174,8 @@ class Follower:
             gate = self._course.machine.gate_of(event.name)
             self._machine.pend(event.name, gate.vector if gate else event.vector or 0)
         self._machine.step()
+        if event.name == "nmi" and before.cells["inhibit"] and self._machine.read()["rip"] == _following(instruction):
+            raise Unsupported("its processor holds back NMIs in the shadow of STI or MOV SS (rules S2 and S3)")
 
     def _run_on(self, step: _Step) -> None:
         before = step.leg.before
@@ -190,9 +193,14 @@ class Follower:
         move, after = step.leg.move, step.leg.outcome.state
         error, cr2 = _choice(move, "fault.error_code"), _choice(move, "fault.cr2")
         source = raiser(self._image, move.action, error, cr2)
-        here = self._machine.read()["rip"]
-        self._machine.write({"rip": here - source.before})
-        self._scratch.step_with(here - source.before, source.code)
+        now = self._machine.read()
+        first = now["rip"] - source.before
+        if now["rflags"] & _RF and not EVENTS[move.action].saved_rf:  # whether a trap saves RF=1 is not stated
+            place = (after.cells["rsp"] + 16, 8)
+            step.set[place], step.right[place] = step.right[place], step.right[place] & ~_RF
+            now["rflags"] &= ~_RF
+        self._machine.write({"rip": first, "rflags": now["rflags"]})
+        self._scratch.step_with(first, source.code)
         if source.cr2 is not None and source.cr2 != cr2:
             step.set["cr2"], step.right["cr2"] = after.cells["cr2"], source.cr2
         if source.error is not None and source.error != error and step.leg.outcome.delivered[-1] == move.action:
@@ -289,6 +297,10 @@ class Follower:
         """Whether a page fault, outside every region, has come through or has become a double fault."""
         targets, outside = self._image.targets, self._place(now["cr2"]).startswith("0x")
         return outside and now["rip"] in (targets[_PAGE_FAULT], targets[_DOUBLE_FAULT])
+
+
+def _following(instruction: Instruction | None) -> int | None:
+    return None if instruction is None else instruction.next_address
 
 
 def _choice(move: Move, kind: str) -> int | None:
