@@ -91,7 +91,7 @@ def run(block: Block, before: State, undefined: Callable[[int], int]) -> State:
         stopped = before.copy()
         vector, stopped.error = fault.args
         stopped.rip = f"fault {vector}"
-        stopped.loads, stopped.stores = after.loads, after.stores
+        stopped.loads, stopped.stores, stopped.beside = after.loads, after.stores, after.beside
         return stopped
     except Skip:
         after = before.copy()
