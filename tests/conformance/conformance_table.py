@@ -30,6 +30,7 @@ NAMES = {"qemu": "QEMU", "bochs": "Bochs"}
 PROCESSOR = {
     **dict.fromkeys(("R4", "R5", "R6", "R7", "R9", "R12"), "tests/trace/test_interpreter_native.py"),
     **dict.fromkeys(("A6", "A7", "A8", "A10", "A12", "I2"), "tests/lift/test_lift_cpu.py"),
+    "A2": "tests/trace/test_interpreter_prefixes.py",
     "R1": "tests/asm/test_assemble_gnu.py",
 }
 #: Rules that nothing is asked about, and why.
