@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from verifier.explore.search import Limits
 from verifier.prove.prover import Prover
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from verifier.prove.verdict import Result
     from verifier.spec.model import Model, Property
+    from verifier.terms import Solver
 
 SPEC = """\
 format: 1
@@ -86,19 +87,34 @@ def by_fixpoint(
     counts: Mapping[str, int] | None = None,
     properties: tuple[Property, ...] | None = None,
     states: int = 20_000,
+    solver: Solver | None = None,
 ) -> dict[str, Result]:
-    """Verdicts of the search that merges states; every counterexample is run by the concrete interpreter."""
+    """Verdicts of the search that merges states; every counterexample is run by the concrete interpreter.
+
+    ``solver``: one that has judged the same machine, and knows some answers.
+    """
     limited = model if counts is None else bounded(model, counts)
-    prover = Prover(limited, limits=Limits(states=states))
+    prover = _prover(solver, limited, limits=Limits(states=states))
     return _confirmed(prover, properties or model.properties)
 
 
 def by_enumeration(
-    model: Model, counts: Mapping[str, int], properties: tuple[Property, ...] | None = None, states: int = 20_000
+    model: Model,
+    counts: Mapping[str, int],
+    properties: tuple[Property, ...] | None = None,
+    states: int = 20_000,
+    solver: Solver | None = None,
 ) -> dict[str, Result]:
-    """Verdicts of the engine that takes every path and merges nothing."""
-    prover = Prover(model, bound=counts, limits=Limits(states=states))
+    """Verdicts of the engine that takes every path and merges nothing. ``solver`` as in `by_fixpoint`."""
+    prover = _prover(solver, model, bound=counts, limits=Limits(states=states))
     return _confirmed(prover, properties or model.properties)
+
+
+def _prover(solver: Solver | None, model: Model, **more: Any) -> Prover:
+    prover = Prover(model, **more)
+    if solver is not None:
+        prover.solver = prover._stepper.solver = solver
+    return prover
 
 
 def _confirmed(prover: Prover, properties: tuple[Property, ...]) -> dict[str, Result]:
