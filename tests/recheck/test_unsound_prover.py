@@ -86,7 +86,6 @@ def one_context(patch: pytest.MonkeyPatch) -> None:
 
 BREAKS = {
     "rax is dead": dead("rax"),
-    "rsp is dead": dead("rsp"),
     "flags are dead": dead("zf", "cf"),
     "cs is dead": dead("cs"),
     "gs_base is dead": dead("gs_base"),
