@@ -122,8 +122,8 @@ def negate_literal(_lines: Lines, proof: ProofLines, random: Random, _model: Mod
 
 
 def forget_cell(_lines: Lines, proof: ProofLines, random: Random, model: Model) -> bool:
-    """A cell that a step does not write, and that the target lists with a term that has no unknowns: it can be anything
-    now before the step, and so after it."""
+    """A cell that a step neither reads nor writes, and that the target lists with a term without unknowns: it can be
+    anything now before the step, and so after it."""
     for state, before, hint in _entered(proof, random):
         if hint[0] == "execute":
             kept = _kept(before, model)
@@ -149,12 +149,12 @@ def loosen_cell(_lines: Lines, proof: ProofLines, random: Random, model: Model) 
 
 
 def _kept(state: State, model: Model) -> set[str]:
-    """The cells that the instruction at a state does not write, whatever becomes of it."""
+    """The cells that the instruction at a state neither writes nor depends on, whatever becomes of it."""
     block = lift(model.machine.program.instructions[int(state["at"], 16)])
     if block.terminator.opcode not in ("next", "branch", "jump"):
         return set()
-    written = {str(o.attr) for o in block if o.opcode == "put"}
-    return set(CELLS) - written - {"rf", "inhibit"}
+    used = {str(o.attr) for o in block if o.opcode in ("get", "put")}
+    return set(CELLS) - used - {"rf", "tf", "inhibit"}
 
 
 def drop_literal(_lines: Lines, proof: ProofLines, random: Random, model: Model) -> bool:
