@@ -27,8 +27,8 @@ def killed_by(mutant: Mutant, folder: Path) -> str | None:
     """
     for name in ("asm", "specs"):
         (folder / name).mkdir(exist_ok=True)
-    (folder / "asm" / "handlers.s").write_text((ROOT / "asm" / "handlers.s").read_text())
-    (folder / "asm" / "nested_nmi_repaired.s").write_text(mutant.text())
+    for name, text in mutant.texts().items():
+        (folder / "asm" / name).write_text(text)
     for name in SPECS:
         spec = folder / "specs" / f"{name}.yaml"
         spec.write_text((ROOT / "specs" / f"{name}.yaml").read_text())

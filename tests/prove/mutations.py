@@ -1,10 +1,11 @@
-"""Every small change to the repaired sketch: an instruction dropped or doubled, a condition, number, register or label
-changed."""
+"""Every small change to the repaired sketch and its handlers: an instruction dropped, doubled or put after the next
+one; a condition, number, register or label changed."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "asm" / "nested_nmi_repaired.s"
+SOURCES = ("nested_nmi_repaired.s", "handlers.s")
 
 _CONDITION = {"jne": "je", "je": "jne", "jb": "jae", "jc": "jnc"}
 _REGISTER = {"%rax": "%rdx", "%rdx": "%rax"}
@@ -20,34 +21,64 @@ _REGISTER = {"%rax": "%rdx", "%rdx": "%rax"}
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """``line`` of the text is replaced by ``after`` (nothing: dropped)."""
+    """``line`` of a source is replaced by ``after`` (nothing: dropped); ``last``: the last line that is replaced."""
 
+    source: str
     line: int
     before: str
     after: str
+    last: int
 
     @property
     def name(self) -> str:
-        return f"{self.line}: {self.before} -> {self.after or 'nothing'}"
+        where = f"{self.line}" if self.source == SOURCES[0] else f"{self.source}:{self.line}"
+        return f"{where}: {self.before} -> {self.after or 'nothing'}"
 
-    def text(self) -> str:
-        lines = SOURCE.read_text().split("\n")
-        lines[self.line - 1] = self.after.replace("; ", "\n")
-        return "\n".join(lines)
+    def texts(self) -> dict[str, str]:
+        """Every source by name, this one changed."""
+        texts = {name: _lines(name) for name in SOURCES}
+        texts[self.source][self.line - 1 : self.last] = [self.after.replace("; ", "\n")]
+        return {name: "\n".join(lines) for name, lines in texts.items()}
+
+
+def _lines(source: str) -> list[str]:
+    return (ROOT / "asm" / source).read_text().split("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    label: str
+    code: str
 
 
 def mutants() -> Iterator[Mutant]:
-    lines = SOURCE.read_text().split("\n")
-    labels = [m[1] for line in lines if (m := re.match(r"(\w+):", line)) and not m[1].isdigit()]
-    for number, line in enumerate(lines, 1):
-        code = line.split("#")[0].strip()
+    for source in SOURCES:
+        code = list(_code(_lines(source)))
+        labels = [line.label for line in code if line.label and not line.label.isdigit()]
+        for line in code:
+            if not line.code:
+                continue
+            head = f"{line.label}:\t" if line.label else ""
+            for after in dict.fromkeys(_changed(line.code, labels)):
+                if after != line.code:
+                    yield Mutant(source, line.number, head + line.code, head + after if after else head, line.number)
+        for one, two in pairwise(code):
+            if one.code and two.code and one.code != two.code and not two.label:
+                head = f"{one.label}:\t" if one.label else ""
+                before, after = f"{one.code}; {two.code}", f"{two.code}; {one.code}"
+                yield Mutant(source, one.number, head + before, head + after, two.number)
+
+
+def _code(lines: list[str]) -> Iterator[_Line]:
+    """The labels and instructions of a text; a label that stands alone has no code."""
+    for number, text in enumerate(lines, 1):
+        code = text.split("#")[0].strip()
         label, _, rest = code.rpartition(":\t")
-        head = f"{label}:\t" if label else ""
-        if not rest or rest.endswith(":") or (rest.startswith(".") and rest != "..."):
-            continue
-        for after in dict.fromkeys(_changed(rest, labels)):
-            if after != rest:
-                yield Mutant(number, code, head + after if after else head)
+        if code.endswith(":"):
+            yield _Line(number, code[:-1], "")
+        elif rest and (not rest.startswith(".") or rest == "..."):
+            yield _Line(number, label, rest)
 
 
 def _changed(code: str, labels: list[str]) -> Iterator[str]:
@@ -58,6 +89,7 @@ def _changed(code: str, labels: list[str]) -> Iterator[str]:
     mnemonic, _, operands = code.partition(" ")
     if mnemonic in _CONDITION:
         yield f"{_CONDITION[mnemonic]} {operands}"
+        yield f"jmp {operands}"
     if mnemonic[0] == "j" and operands in labels:
         at = labels.index(operands)
         yield f"{mnemonic} {labels[at - 1]}"

@@ -25,6 +25,9 @@ def why_idempotent(mutant: Mutant) -> str | None:
     return "twice is once"
 
 
+#: Put the other way round, two instructions do the same.
+_APART = "NMIs are blocked and IF is 0: nothing strikes between the two, and neither touches what the other does"
+
 SURVIVORS: dict[str, str] = {
     "17: cmpq $gp_handler,0(%rsp) -> nothing": (
         "the flags are those of the comparison with nmi_iret_address: what lies between it and gp_handler runs with "
@@ -39,13 +42,22 @@ SURVIVORS: dict[str, str] = {
     "57: jne nmi_first -> nothing": "no other #GP happens, which no-other-gp proves",
     "57: jne nmi_first -> jne nmi": "no other #GP happens, so it is never taken",
     "57: jne nmi_first -> jne nmi_body": "no other #GP happens, so it is never taken",
-    "82: btrq $9,%rax -> btrq $9,%rax; btrq $9,%rax": (
-        "the carry is clear then, so IF is not set again: where it was set, the body may change it or a cli follows"
-    ),
-    "87: jc 1f -> nothing": "IF is not set again: where it was set, the body may change it or a cli follows",
-    "91: sti -> nothing": "IF is not set again: where it was set, the body may change it or a cli follows",
     "98: jne gp_other -> nothing": "no other #GP happens, which no-other-gp proves",
     "98: jne gp_other -> jne nmi": "no other #GP happens, so it is never taken",
     "98: jne gp_other -> jne nmi_repeat": "no other #GP happens, so it is never taken",
     "60: jmp nmi_repeat -> jmp gp_handler_flag_set": "%rsp is loaded with the same word once more",
+    "17: cmpq $gp_handler,0(%rsp); jb nmi_first -> "
+    "jb nmi_first; cmpq $gp_handler,0(%rsp)": "as without the comparison: the flags are those of the one before",
+    "31: movq %rsp,%gs:nmi_stack_ptr; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; movq %rsp,%gs:nmi_stack_ptr": _APART,
+    "46: movq %gs:nmi_stack_ptr,%rsp; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; movq %gs:nmi_stack_ptr,%rsp": _APART,
+    "56: popq %rax; jne nmi_first -> jne nmi_first; popq %rax": "no other #GP happens, so it is never taken",
+    "57: jne nmi_first; movq %gs:nmi_stack_ptr,%rsp -> "
+    "movq %gs:nmi_stack_ptr,%rsp; jne nmi_first": "no other #GP happens, so it is never taken",
+    "58: movq %gs:nmi_stack_ptr,%rsp; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; movq %gs:nmi_stack_ptr,%rsp": _APART,
+    "65: pushq %rdx; movq %gs:nmi_stack_ptr,%rax -> movq %gs:nmi_stack_ptr,%rax; pushq %rdx": _APART,
+    "70: movq %rdx,40(%rax); movq $0,8(%rax) -> movq $0,8(%rax); movq %rdx,40(%rax)": _APART,
+    "78: movq 40(%rsp),%rdx; movq 16(%rsp),%rax -> movq 16(%rsp),%rax; movq 40(%rsp),%rdx": _APART,
 }
