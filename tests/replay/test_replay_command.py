@@ -158,7 +158,7 @@ EDITS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("steps", 3, "action"), "page_fault", "step 4 (page_fault): page_fault is injected at"),
     (("steps", 0, "latch"), True, "step 1 (nmi): nmi cannot be latched"),
     (("steps", 0, "nmi_blocked"), False, "nmi_blocked is 0x0 in the trace"),
-    (("steps", 4, "choices"), [], "a choice fault.error_code of 32 bits is missing"),
+    (("steps", 4, "choices"), [], "step 5 (page_fault): a choice "),
     (("steps", 4, "choices", 0, "kind"), "undef", "is asked for"),
     (("steps", 2, "memory", 0, "bytes"), "ff" * 8, "the byte at 0x"),
     (("steps", 2, "memory", 0, "address"), "0x" + "f" * 40, "in the trace"),
