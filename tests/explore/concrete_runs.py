@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELL_NAMES, CELLS
 from verifier.machine.config import Pointer
 from verifier.machine.layout import Layout
+from verifier.machine.rules import RULES
 from verifier.machine.state import starts
 from verifier.machine.step import EXECUTE
 from verifier.terms import Term, Valuation
@@ -52,14 +53,14 @@ class ConcreteRun:
         home = self._address(user) if user else 0xFFFF_FFFF_9000_0000 + self.random.randrange(1 << 20)
         cells = {name: self._cell(name, width) for name, width in CELLS.items()} | dict(context.fixed)
         cells |= {"cs": context.cs, "ss": context.ss, "cpl": context.cpl, "inhibit": 0}
+        cells |= {name: self.random.choice((*range(4), context.ss)) for name in ("ds", "es", "fs", "gs")}
         for name in ("fs_base", "gs_base", "kernel_gs_base"):
             cells[name] = self._address(self.random.random() < 0.5)
         if self.model.machine.percpu is not None:
             cells["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = bases[self.model.machine.percpu]
         if context.stack is not None:
             cells["rsp"] = bases[context.stack] + self.model.machine.regions[context.stack].size // 2
-        rules = {name: self.random.randrange(2) for name in ("ist_nulls_ss", "repeated_shadow_ends")}
-        rules["fault_in_nmi_delivery_blocks"] = 0
+        rules = {name: self.random.randrange(2) for name in RULES}
         if user and self.random.random() < 0.3:
             home = self.random.choice(list(self.model.machine.program.instructions))
         return Start(ConcreteState(home, cells, self._memory(bases)), home, bases, rules)

@@ -93,14 +93,14 @@ def test_contract(project: Project, text: str, clobbers: tuple[str, ...]) -> Non
     spec = SPEC.replace("{may: [page_fault], keeps: [registers]}", text).replace(", page_fault: any", "")
     spec = spec.replace("page_fault in regular_nmi_code, ", "")
     (contract,) = project.load(spec).machine.contracts.values()
-    in_order = tuple(c for c in CELL_NAMES if c in clobbers)
+    in_order = tuple(c for c in CELL_NAMES if c in (*clobbers, "rf"))
     assert contract == Contract("regular_nmi_code", in_order)
 
 
 def test_contract_with_everything(project: Project) -> None:
     text = "{may: [page_fault, change_if], keeps: [registers], stack: 64, writes: [some_flag, nmi_stack_ptr]}"
     model = project.load(SPEC.replace("{may: [page_fault], keeps: [registers]}", text))
-    clobbers = ("cf", "pf", "af", "zf", "sf", "if", "of")
+    clobbers = ("cf", "pf", "af", "zf", "sf", "if", "of", "rf")
     assert model.machine.contracts == {
         "regular_nmi_code": Contract(
             "regular_nmi_code", clobbers, ("page_fault",), 64, ("some_flag", "nmi_stack_ptr")
@@ -205,7 +205,7 @@ ASSUMPTIONS = [
     "page_fault (vector 14) enters through a trap gate (leaves IF as it is) "
     "on the current stack, from CPL 3 on kernel_stack",
     "regular_nmi_code may raise page_fault any number of times, may not change IF, "
-    "may change the status flags, leaves all other registers and flags alone throughout, uses 0 bytes of stack, "
+    "may change the status flags, leaves all other registers and flags but RF alone throughout, uses 0 bytes of stack, "
     "writes no named data",
     "interrupted: user (CPL 3, cs 0x33, ss 0x2b, gs base: the kernel's, any rsp; "
     "iopl = 0, vm = 0, nt = 0, vif = 0, vip = 0; everything else arbitrary)",

@@ -50,12 +50,12 @@ def _gate(gate: Gate, rsp0: str | None) -> str:
 def _contract(contract: Contract) -> str:
     raised = f"{_list(contract.may_raise)} any number of times" if contract.may_raise else "nothing"
     may_if = "may" if "if" in contract.clobbers else "may not"
-    changed = _grouped(c for c in contract.clobbers if c != "if" and c not in contract.saves)
+    changed = _grouped(c for c in contract.clobbers if c not in ("if", "rf") and c not in contract.saves)
     saved = f"saves and restores {_grouped(contract.saves)} on its stack, " if contract.saves else ""
     writes = f", writes {_list(contract.writes)}" if contract.writes else ", writes no named data"
     return (
         f"{contract.name} may raise {raised}, {may_if} change IF, may change {changed}, {saved}"
-        f"leaves all other registers and flags alone throughout, uses {contract.depth} bytes of stack{writes}"
+        f"leaves all other registers and flags but RF alone throughout, uses {contract.depth} bytes of stack{writes}"
     )
 
 

@@ -130,7 +130,10 @@ def _contract(name: str, value: Value, names: Names) -> Contract:
     saved: set[str] = set()
     for item in fields.items("saves"):
         saved.update(_saved(item, kept))
-    changed = {c for c in CHANGED_BY_DEFAULT if c not in kept} | ({"if"} if CHANGE_IF in may else set())
+    # An instruction of the hidden code that completes clears RF; a fault's return to one that did not has set it.
+    changed = {c for c in CHANGED_BY_DEFAULT if c not in kept} | {"rf"}
+    if CHANGE_IF in may:
+        changed.add("if")
     writes = [v.choice(names.data, "name of data") for v in fields.items("writes")]
     return Contract(
         name,
