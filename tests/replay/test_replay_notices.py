@@ -113,9 +113,11 @@ def test_an_nmi_that_is_held_pending_comes_where_the_run_says(machine: str) -> N
     """It arrives in the page fault handler, and comes at the target of that one's IRETQ."""
     model = load(SPECS.parent / "tests" / "subjects" / "ticket.yaml")
     start = draw(model, "pending", MACHINES[machine].rules).start
-    fault = Move("page_fault", (("fault.error_code", 2), ("fault.cr2", 0x1000)))
+    hidden = ("hole.rf", 0)
+    fault = Move("page_fault", (hidden, ("fault.error_code", 2), ("fault.cr2", 0x1000)))
     nmi, held, step = Move("nmi"), Move("nmi", latch=True), Move("execute")
-    course = execute(model.machine, start, [nmi, step, step, step, fault, held, step, step, nmi, step])
+    again = Move("nmi", (hidden,))
+    course = execute(model.machine, start, [nmi, step, step, step, fault, held, step, step, again, step])
     assert course.legs[7].outcome.state.nmi_pending
     assert not course.legs[7].outcome.state.nmi_blocked
     report, _ = on_machine(course, machine)

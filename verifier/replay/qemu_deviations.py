@@ -67,7 +67,10 @@ def _null_selectors(machine: MachineConfig, leg: Leg, right: Values) -> Values:
 
 def _no_rf(_machine: MachineConfig, leg: Leg, right: Values) -> Values:
     frame = frame_of(leg)
-    if frame is None or frame[0] not in EVENTS or not EVENTS[frame[0]].saved_rf or leg.before.cells["rf"]:
+    if frame is None or frame[0] not in EVENTS or not EVENTS[frame[0]].saved_rf:
+        return {}
+    # Hidden code may run on before it faults, and clear RF.
+    if dict(leg.move.choices).get("hole.rf", leg.before.cells["rf"]):
         return {}
     place = (frame[1] + 16, 8)
     return {place: right[place] & ~RF} if place in right else {}
