@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from verifier.asm import assemble_text
 from verifier.ir.cells import CELL_NAMES, CELLS, RFLAGS_LAYOUT
 from verifier.lift import lift
-from verifier.machine.config import Context, Contract, Gate, MachineConfig, Region, Segment
+from verifier.machine.config import Context, Contract, Datum, Gate, MachineConfig, Region, Segment
 from verifier.machine.layout import Layout
 from verifier.machine.rflags import pack
 from verifier.machine.rules import RULES
@@ -38,6 +38,7 @@ SEGMENTS = (
     Segment(0x2B, "data", 3),
     Segment(0x33, "code", 3, long=True),
 )
+HIDDEN = Contract("hidden", ("rax",))
 USER = Context("user", 3, 0x33, 0x2B, "user", None)
 
 
@@ -61,6 +62,9 @@ class Case:
     label: str = "start"
     segments: tuple[Segment, ...] = SEGMENTS
     anywhere: bool = False
+    #: What hidden code at the case's ``...`` may do, and the data on the stack that it may write.
+    contract: Contract = HIDDEN
+    data: tuple[Datum, ...] = ()
     #: The bits of rules in which processors differ; what is not here is 0.
     rules: Mapping[str, int] = field(default_factory=dict)
 
@@ -82,7 +86,8 @@ class Case:
         regions = {
             name: Region(name, "stack", SIZE, None if self.anywhere else at) for name, at in PLACES.items()
         }
-        contracts = {i.hole: Contract(i.hole, ("rax",)) for i in self.program if i.hole}
+        regions["stack"] = replace(regions["stack"], data=self.data)
+        contracts = {i.hole: replace(self.contract, name=i.hole) for i in self.program if i.hole}
         machine = MachineConfig(
             self.program, regions, gates, {s.selector: s for s in self.segments}, contracts, (USER,), rsp0="rsp0"
         )

@@ -1,9 +1,17 @@
-"""Memory, by byte: accesses of every size at every offset from a word, hidden code, and what regions hold at the start."""
+"""Memory by byte: accesses of every size at every offset from a word, hidden code, what regions hold at the start."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from machine_case import MIDDLE, Case
+from machine_case import MIDDLE, SIZE, STACK, Case
+
+from verifier.asm import assemble_text
+from verifier.ir.cells import CELLS
+from verifier.machine.config import Contract, Datum, MachineConfig, Pointer, Region
+from verifier.machine.layout import Layout, Place
+from verifier.terms import Valuation, add, concat, const, extract, var
 
 WORDS = (0x0706_0504_0302_0100, 0x1716_1514_1312_1110, 0x2726_2524_2322_2120)
 VALUE = 0xA7A6_A5A4_A3A2_A1A0
@@ -24,3 +32,145 @@ def test_a_store_changes_its_bytes_and_no_others(register, size, offset):
 def test_a_load_reads_its_bytes(register, size, offset):
     after = Case(f"mov {offset}(%rsp), %{register}", words=WORDS).one(rax=0)
     assert after.rax == int.from_bytes(BYTES[offset : offset + size], "little")
+
+
+# hidden code
+
+HIDDEN = Contract("hidden", ("rax", "rbx", "zf"), stack=24, saves=("rax", "rbx"))
+LOW = MIDDLE - HIDDEN.depth
+
+
+def test_hidden_code_saves_registers_above_the_stack_that_it_uses():
+    after = Case("...", contract=HIDDEN).one(rax=5, rbx=6)
+    assert (after.rsp, after.rax, after.rbx) == (LOW, 5, 6)
+    assert [after.word(LOW + 24), after.word(LOW + 32)] == [5, 6]
+    assert len(after.edge.state.memory) == 2
+
+
+def test_hidden_code_changes_what_its_contract_says_and_puts_back_what_it_saved():
+    at = LOW - STACK + 48
+    data = (Datum("count", at + 4, 2), Datum("last", at + 8, 8))
+    contract = Contract("hidden", HIDDEN.clobbers, stack=24, saves=HIDDEN.saves, writes=("count", "last"))
+    words = (1, 2, 3, 5, 6, 7, WORDS[0], 9)
+    text = ".set inside, start + 1\n..."
+    case = Case(text, contract=contract, data=data, label="inside", rsp=LOW, words=words)
+    after = case.one(rax=8, rbx=9, rcx=10)
+    assert (after.rsp, after.rax, after.rbx, after.rcx) == (MIDDLE, 5, 6, 10)
+    kinds = ["hole.rax", "hole.rbx", "hole.zf", *5 * ["hole.memory"]]
+    assert [(kind, t.width) for kind, t in after.edge.choices] == list(
+        zip(kinds, [64, 64, 1, 64, 64, 64, 16, 64], strict=True)
+    )
+    terms = [t for _, t in after.edge.choices]
+    assert after.edge.state.cell("zf") is terms[2]
+    assert [after.term(LOW + 8 * i) for i in range(3)] == terms[3:6]
+    assert [after.word(LOW + 8 * i) for i in range(3, 6)] == list(words[3:6])
+    assert after.term(LOW + 48) is concat(const(WORDS[0] >> 48, 16), terms[6], const(WORDS[0] & 0xFFFF_FFFF, 32))
+    assert after.term(LOW + 56) is terms[7]
+
+
+#: RSP inside hidden code that uses 24 bytes there, how its step ends.
+STACKS = [
+    (STACK, None), (STACK + SIZE - 40, None), (STACK + SIZE - 16, "wild-write"), (STACK + SIZE, "wild-write"),
+    (STACK - 8, "wild-write"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rsp", "ended"), STACKS)
+def test_where_the_stack_of_hidden_code_may_lie(rsp, ended):
+    case = Case(".set inside, start + 1\n...", contract=HIDDEN, label="inside", rsp=rsp, words=5 * (1,))
+    if ended is not None:
+        case.words = ()
+    assert case.one().edge.ended == ended
+
+
+def test_hidden_code_on_a_stack_that_is_not_known_is_unresolved():
+    case = Case(".set inside, start + 1\n...", contract=HIDDEN, label="inside")
+    stepper = case.stepper()
+    state = case.state(stepper)
+    cells = tuple(var("somewhere", 64) if n == "rsp" else c for n, c in zip(CELLS, state.cells, strict=True))
+    (edge,) = stepper.execute(replace(state, cells=cells))
+    assert edge.ended == "unresolved"
+
+
+# what regions hold, and where they lie
+
+DATA = (
+    Datum("low", 0, 4, 0x0403_0201),
+    Datum("any", 4, 2),
+    Datum("across", 6, 4, 0x0A09_0807),
+    Datum("pointer", 16, 8, Pointer("there", 24)),
+)
+
+
+def layout() -> Layout:
+    regions = (
+        Region("data", "data", 64, data=DATA),
+        Region("there", "interrupted", 64, 0xFFFF_9000_0000_0000),
+        Region("other", "interrupted", 64),
+        Region("rom", "data", 12, 0xFFFF_9000_0000_1000, writable=False, contents=bytes(range(12))),
+    )
+    program = assemble_text(".text\nnop\n")
+    return Layout(MachineConfig(program, {r.name: r for r in regions}, {}, {}, {}, ()))
+
+
+def test_words_at_the_start():
+    it = layout()
+    words = [it.initial(it.location(0, i)) for i in range(4)]
+    free = [var(f"data+{at:#x}", 64) for at in (0, 8, 16, 24)]
+    assert words[0] is concat(const(0x0807, 16), extract(free[0], 47, 32), const(0x0403_0201, 32))
+    assert words[1] is concat(extract(free[1], 63, 16), const(0x0A09, 16))
+    assert words[2] is add(it.base("there"), const(24, 64))
+    assert words[3] is free[3]
+    assert it.initial(it.location(3, 0)) is const(0x0706_0504_0302_0100, 64)
+    assert it.initial(it.location(3, 1)) is const(0x0B0A_0908, 64)
+    assert it.locations_of(frozenset(free[:1])) == {it.location(0, 0)}
+
+
+def test_the_number_of_a_word_says_where_it_is():
+    it = layout()
+    numbers = [it.location(region, word) for region in range(4) for word in range(8)]
+    assert len(set(numbers)) == len(numbers)
+    assert [it.place_of(n) for n in numbers] == [Place(r, 8 * w) for r in range(4) for w in range(8)]
+    assert min(numbers) >= len(CELLS)
+    mine = [n for n in numbers if it.belongs_to_home(n)]
+    assert mine == [it.location(r, w) for r in (1, 2) for w in range(4, 8)]
+
+
+#: region or None for numbers, offset, size, the offset found in the region (of `layout`) or None
+ADDRESSES = [
+    ("data", 0, 8, 0), ("data", 56, 8, 56), ("data", 57, 8, None), ("data", -1, 1, None), ("data", 63, 1, 63),
+    ("data", 64, 1, None), ("there", 0, 8, 0), ("there", 56, 8, 56), ("there", 57, 8, None), ("there", -1, 1, None),
+    ("other", 60, 4, 60), ("other", 61, 4, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("region", "offset", "size", "found"), ADDRESSES)
+def test_an_access_lies_in_a_region_or_in_none(region, offset, size, found):
+    it = layout()
+    address = add(it.base(region), const(offset, 64))
+    place = it.locate(address, size)
+    assert place == (None if found is None else Place(it.number[region], found))
+    assert it.is_region_address(address)
+    assert it.top(region) is add(it.base(region), const(64, 64))
+    bases = {b: 0xFFFF_A000_0000_0000 + 0x1000 * i for i, b in enumerate(it.bases)}
+    inside = it.inside(it.number[region], address, size)
+    assert Valuation(bases)(inside) == (found is not None)
+
+
+def test_regions_lie_apart():
+    it = layout()
+    data, other = it.base("data"), it.base("other")
+    there = it.regions[1].address
+    for at, good in ((there, 0), (there - 63, 0), (there - 64, 1), (there + 63, 0), (there + 64, 1)):
+        away = there + 0x10_0000
+        for mine, its in ((at, away), (away, at)):
+            value = Valuation({data: mine, other: its})
+            assert all(value(f) for f in it.facts) == good, hex(at)
+    assert not all(Valuation({data: away, other: away + 63})(f) for f in it.facts)
+    assert all(Valuation({data: away, other: away + 64})(f) for f in it.facts)
+
+
+def test_addresses_in_words():
+    it = layout()
+    assert it.describe(add(it.base("data"), const(-16, 64))) == "data-0x10"
+    assert it.describe(var("elsewhere", 64)) is None
