@@ -153,11 +153,11 @@ def _observe(session: pytest.Session, items: list[pytest.Item], file: Path) -> i
         if function is not None:
             seen.add(function)
 
-    for item in items:
+    for item, following in zip(items, [*items[1:], None], strict=True):
         seen.clear()
         began = time.perf_counter()
         sys.settrace(trace)
-        _run(item)
+        _run(item, following)
         sys.settrace(None)
         rows.append((time.perf_counter() - began, sorted(seen)))
         if session.testsfailed:
@@ -171,8 +171,9 @@ def _function(code: CodeType) -> Function | None:
     return (match[0], code.co_qualname, code.co_firstlineno) if match else None
 
 
-def _run(item: pytest.Item) -> None:
-    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+def _run(item: pytest.Item, following: pytest.Item | None) -> None:
+    """One test; what is set up for its module stays for the one that follows."""
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
 
 def _judge(session: pytest.Session, functions: dict[Function, CodeType], items: list[pytest.Item]) -> int:
@@ -182,8 +183,8 @@ def _judge(session: pytest.Session, functions: dict[Function, CodeType], items: 
             code = functions.get(_function(thing.__code__) or ("", "", 0))
             if code is not None:
                 thing.__code__ = code
-    for item in items:
-        _run(item)
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        _run(item, following)
         if session.testsfailed:
             return 1
     return 0

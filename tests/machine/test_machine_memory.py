@@ -174,3 +174,10 @@ def test_addresses_in_words():
     it = layout()
     assert it.describe(add(it.base("data"), const(-16, 64))) == "data-0x10"
     assert it.describe(var("elsewhere", 64)) is None
+
+
+def test_a_base_and_something_unknown_is_at_no_known_distance():
+    it = layout()
+    address = add(it.base("data"), var("index", 64))
+    assert (it.locate(address, 1), it.is_region_address(address), it.describe(address)) == (None, False, None)
+    assert it.describe(add(var("index", 64), it.base("data"))) is None
