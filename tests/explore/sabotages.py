@@ -1,7 +1,7 @@
 """Ways to break the search and the machine on purpose: each is a bug that somebody could write.
 
-They measure the random handlers: ``seed`` is a handler that notices it, so that CI can ask for that one at once,
-and None where none is known that does.
+They measure the random handlers and the programs written for one thing each. Every one of them is noticed: the table
+says by which, so that CI can ask for that one at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+
+import directed
+import test_merging
+from directed import differs
+from three_ways import compare
 
 from verifier.explore import recognise, resume, schedule
 from verifier.explore.recognise import Recogniser
@@ -25,15 +30,17 @@ from verifier.terms import const
 if TYPE_CHECKING:
     from pathlib import Path
 
+_CASES = {case.name: case for case in (*directed.CASES, *test_merging.CASES)}
 _FLAGS = frozenset(CELL_INDEX[f] for f in FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
 class Sabotage:
-    """``where.name`` is replaced by what ``by`` makes of it."""
+    """``where.name`` is replaced by what ``by`` makes of it. ``noticed``: by the random handler of this seed, or by the
+    case of this name in `directed` or `test_merging`."""
 
     title: str
-    seed: int | None
+    noticed: int | str
     where: Any
     name: str
     by: Callable[[Any], Any]
@@ -271,57 +278,62 @@ SABOTAGES = (
     Sabotage("flags are never live", 126, Recogniser, "learn", _learning(lambda x: x not in _FLAGS)),
     Sabotage("IF is never live", 658, Recogniser, "learn", _learning(lambda x: x != CELL_INDEX["if"])),
     Sabotage("registers are never live", 126, Recogniser, "learn", _learning(lambda x: x not in range(16))),
-    Sabotage("which words hold the same unknown does not count", None, recognise, "_named", _unnamed),
-    Sabotage("literals about unknowns do not count", None, recognise, "_havoc_literals", _constant(frozenset())),
+    Sabotage("which words hold the same unknown does not count", "same unknown", recognise, "_named", _unnamed),
+    Sabotage("literals about unknowns do not count", "unknown", recognise, "_havoc_literals", _constant(frozenset())),
     Sabotage("what the path ties to unknowns does not count", 194, recognise, "_tied", lambda _: lambda _, v: set(v)),
-    Sabotage("the ghost does not count", None, Recogniser, "_place", _place_without_ghost),
-    Sabotage("where the saved words lie does not count", None, recognise, "whereabouts", _constant(())),
-    Sabotage("whether NMIs are blocked does not count", None, Recogniser, "_point", _point_without(nmi_blocked=False)),
-    Sabotage("a dearer node may stand for a cheaper one", None, recognise, "cost_of", _constant((0, 0))),
+    Sabotage("the ghost does not count", "counted", Recogniser, "_place", _place_without_ghost),
+    Sabotage("where the saved words lie does not count", "only copy", recognise, "whereabouts", _constant(())),
+    Sabotage(
+        "whether NMIs are blocked does not count", "blocked", Recogniser, "_point", _point_without(nmi_blocked=False)
+    ),
+    Sabotage("a dearer node may stand for a cheaper one", "dearer", recognise, "cost_of", _constant((0, 0))),
     # what a step tells
     Sabotage("reading a register is not told", 126, Execution, "get", _unread),
-    Sabotage("what a property read is not told", None, judge.Judge, "node", _judged_unread),
-    Sabotage("what a property read at home is not told", None, judge.Judge, "end", _judged_unread),
-    Sabotage("what held an event back is not told", None, Fixpoint, "held", _constant(None)),
+    Sabotage("what a property read is not told", "read", judge.Judge, "node", _judged_unread),
+    Sabotage("what a property read at home is not told", "read at home", judge.Judge, "end", _judged_unread),
+    Sabotage("what held an event back is not told", "masked", Fixpoint, "held", _constant(None)),
     # scheduling
     Sabotage("an instruction goes one way only", 63, Explorer, "_edges", _first_only),
     Sabotage("no event strikes a handler's first instruction", 20, Explorer, "_edges", _edges_where(_not_first)),
-    Sabotage("no event strikes right after a return", None, Explorer, "_edges", _edges_where(_not_after_return)),
+    Sabotage("no event strikes right after a return", "second", Explorer, "_edges", _edges_where(_not_after_return)),
     Sabotage("the last of several events never comes", 13, schedule.Script, "_allowed", _less(1)),
     Sabotage("hidden code raises no fault", 7, step.Stepper, "can_arise", _no_fault),
-    Sabotage("a handler owed is forgotten at the next event", None, schedule.Script, "came", _forgiving),
+    Sabotage("a handler owed is forgotten at the next event", "owed", schedule.Script, "came", _forgiving),
     # delivery
     Sabotage("an NMI blocks no NMI", 13, step, "deliver", _after(_open)),
-    Sabotage("every event blocks NMIs", None, step, "deliver", _after(_blocked_by_all)),
+    Sabotage("every event blocks NMIs", "irq blocks", step, "deliver", _after(_blocked_by_all)),
     Sabotage("an interrupt gate leaves IF", 21, delivery, "_commit", _after(_interruptible)),
     Sabotage("rsp is not aligned", 7, delivery, "_align", lambda _: lambda x, rsp: rsp),
     Sabotage("a stack of its own is not used", 12, delivery, "_new_rsp", _no_ist),
     Sabotage("masks do not hold", 21, step, "masked", _constant(const(0, 1))),
-    Sabotage("hidden code changes nothing", None, step, "run_hole", _constant(None)),
+    Sabotage("hidden code that faults has changed nothing", "hidden", step, "run_hole", _constant(None)),
     # returns
     Sabotage("iret leaves NMIs blocked", 5, step, "iret", _iret_keeps_block),
-    Sabotage("an iret that faults leaves NMIs blocked", None, step, "iret", _faulting_iret_keeps_block),
+    Sabotage("an iret that faults leaves NMIs blocked", "iret faults", step, "iret", _faulting_iret_keeps_block),
     Sabotage("iret leaves IF", 0, iret, "_load_flags", _kept_if),
     # judging
-    Sabotage("nothing is ever stuck", None, prover, "stuck_nodes", _constant([])),
-    Sabotage("events count as a way on", None, progress, "_quiet", _any_way),
-    Sabotage("a mishap breaks nothing", None, prover, "_control_lost", _constant(None)),
+    Sabotage("nothing is ever stuck", "loop", prover, "stuck_nodes", _constant([])),
+    Sabotage("events count as a way on", "loop ended", progress, "_quiet", _any_way),
+    Sabotage("a mishap breaks nothing", "no gate", prover, "_control_lost", _constant(None)),
     Sabotage("no context is watched", 41, resume.Watcher, "after", _unwatched),
-    Sabotage("contexts are watched too late", None, Fixpoint, "_watch_at", _watched_late),
-    Sabotage("what a watched context had does not count", None, Recogniser, "_key", _key_without_watch),
+    Sabotage("contexts are watched too late", "late", Fixpoint, "_watch_at", _watched_late),
+    Sabotage("what a watched context had does not count", "watched", Recogniser, "_key", _key_without_watch),
 )
 
 
 def first_to_notice(sabotage: Sabotage, seeds: range, folder: Path) -> tuple[int, str] | None:
     """The first handler of some on which the three ways differ, and how; None if they agree on all."""
-    from three_ways import compare
-
-    with sabotage.done():
-        for seed in seeds:
-            try:
-                differs = compare(seed, folder).differs
-            except Exception as error:  # a sabotaged tool may do anything
-                differs = f"seed {seed}: {type(error).__name__}: {error}"
-            if differs:
-                return seed, differs
+    for seed in seeds:
+        noticed = how_noticed(sabotage, seed, folder)
+        if noticed:
+            return seed, noticed
     return None
+
+
+def how_noticed(sabotage: Sabotage, by: int | str, folder: Path) -> str:
+    """What the handler of a seed, or the case of a name, says of the broken tool; empty if all seems well to it."""
+    with sabotage.done():
+        try:
+            return compare(by, folder).differs if isinstance(by, int) else differs(_CASES[by], folder)
+        except Exception as error:  # a sabotaged tool may do anything
+            return f"{by}: {type(error).__name__}: {error}"

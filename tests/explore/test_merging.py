@@ -5,21 +5,13 @@ Every one of them was written as an attack on one step of the argument in `verif
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
-from explore_models import by_enumeration, by_fixpoint, verdicts, write_model
+from directed import Case, differs
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Case(NamedTuple):
-    name: str
-    program: str
-    that: str
-    expect: str
-    more: dict[str, Any] = {}  # noqa: RUF012
 
 
 IRQ = {"irq": "entry: irq, gate: interrupt"}
@@ -55,7 +47,8 @@ bad:
         {"holes": {"body": "keeps: [rbx]"}},
     ),
     Case(
-        "IF differs where interrupts are masked first",
+        "masked",
+        # IF differs where interrupts are masked first
         """
 nmi:
     testb $1,%gs:other
@@ -143,7 +136,8 @@ nmi:
         {"events": "nmi: 1"},
     ),
     Case(
-        "memory below the interrupted stack, read at home",
+        "read at home",
+        # memory below the interrupted stack, read at home
         """
 nmi:
     testb $1,%gs:other
@@ -159,9 +153,8 @@ nmi:
 2:  xor %eax,%eax
     iretq
 """,
-        '"qword -8(%rsp) == 1"',
+        '"qword -8(%rsp) == 1", at: outermost-return',
         "refuted",
-        {"at": "outermost-return"},
     ),
     Case(
         "memory in a stack of its own, read at home",
@@ -180,9 +173,8 @@ nmi:
 3:  hlt
     iretq
 """,
-        "intact(frame at nmi_ist.top - 40)",
+        "intact(frame at nmi_ist.top - 40), at: outermost-return",
         "refuted",
-        {"at": "outermost-return"},
     ),
     Case(
         "memory in a stack of its own, read at home: the saved cs below the frame",
@@ -199,12 +191,13 @@ nmi:
 2:  nop
     iretq
 """,
-        '"qword -24(%rsp) == 1"',
+        '"qword -24(%rsp) == 1", at: outermost-return',
         "refuted",
-        {"at": "outermost-return", "ist": False},
+        {"ist": False},
     ),
     Case(
-        "what a property at a label reads",
+        "read",
+        # what a property at a label reads
         """
 nmi:
     testb $1,%gs:other
@@ -220,19 +213,12 @@ the_end:
     xor %ecx,%ecx
     iretq
 """,
-        '"ecx == 1"',
+        '"ecx == 1", at: the_end',
         "refuted",
-        {"at": "the_end"},
     ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_states_that_differ_are_not_merged(case: Case, tmp_path: Path) -> None:
-    more = dict(case.more)
-    at = f", at: {more.pop('at')}" if "at" in more else ""
-    model = write_model(tmp_path, case.program, {"p": f"that: {case.that}{at}"}, **more)
-    counts = dict.fromkeys(model.environment.events, 1)
-    assert verdicts(by_enumeration(model, counts)) == {"p": case.expect}
-    assert verdicts(by_fixpoint(model, counts)) == {"p": case.expect}
-    assert verdicts(by_fixpoint(model)) == {"p": case.expect}
+    assert differs(case, tmp_path) == ""

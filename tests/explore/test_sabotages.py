@@ -1,21 +1,16 @@
-"""The random handlers are strong: whatever is broken on purpose, some handler among them notices."""
+"""Whatever is broken on purpose is noticed: by a random handler, or by a program that is about it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from sabotages import SABOTAGES, Sabotage, first_to_notice
+from sabotages import SABOTAGES, Sabotage, how_noticed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("sabotage", [s for s in SABOTAGES if s.seed is not None], ids=lambda s: s.title)
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda s: s.title)
 def test_a_broken_tool_is_noticed(sabotage: Sabotage, tmp_path: Path) -> None:
-    assert sabotage.seed is not None
-    assert first_to_notice(sabotage, range(sabotage.seed, sabotage.seed + 1), tmp_path) is not None
-
-
-def test_most_sabotages_are_noticed() -> None:
-    assert sum(s.seed is not None for s in SABOTAGES) >= 15
+    assert how_noticed(sabotage, sabotage.noticed, tmp_path)
