@@ -83,9 +83,7 @@ class Case:
             for name, vector in HANDLERS.items()
             if name not in self.without
         }
-        regions = {
-            name: Region(name, "stack", SIZE, None if self.anywhere else at) for name, at in PLACES.items()
-        }
+        regions = {name: Region(name, "stack", SIZE, None if self.anywhere else at) for name, at in PLACES.items()}
         regions["stack"] = replace(regions["stack"], data=self.data)
         contracts = {i.hole: replace(self.contract, name=i.hole) for i in self.program if i.hole}
         machine = MachineConfig(
@@ -148,6 +146,7 @@ class After:
         at_home = self.edge.state is not None and self.edge.state.rip == HOME
         assert outcome.ended == (self.edge.ended or ("home" if at_home else None)), outcome.detail
         if self.edge.state is not None:
+            assert [c.width for c in self.edge.state.cells] == list(CELLS.values())
             assert outcome.delivered == self.edge.delivered
             assert outcome.state == self.concrete(self.edge.state)
 

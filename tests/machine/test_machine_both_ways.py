@@ -94,6 +94,7 @@ def test_a_double_fault_saves_any_cs_and_rip():
     assert after.edge.delivered == ("double_fault",)
     (cs_kind, cs), (rip_kind, rip) = after.edge.choices
     assert (cs_kind, rip_kind) == ("double_fault.cs", "double_fault.rip")
+    assert (cs.width, rip.width) == (16, 64)
     frame = after.term(after.rsp + 8), after.term(after.rsp + 16)
     assert [t.support for t in frame] == [{rip}, {cs}]
     assert not any(cs in t.support or rip in t.support for t in after.edge.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from machine_case import MIDDLE, SIZE, STACK, Case
+from machine_case import MIDDLE, SIZE, STACK, Case, flags
 
 from verifier.asm import assemble_text
 from verifier.ir.cells import CELLS
@@ -25,6 +25,13 @@ def test_a_store_changes_its_bytes_and_no_others(register, size, offset):
     after = Case(f"mov %{register}, {offset}(%rsp)", words=WORDS).one(rax=VALUE)
     found = b"".join(after.word(MIDDLE + 8 * i).to_bytes(8, "little") for i in range(len(WORDS)))
     assert found == BYTES[:offset] + VALUE.to_bytes(8, "little")[:size] + BYTES[offset + size :]
+
+
+def test_only_a_store_of_less_than_a_word_depends_on_what_was_there():
+    for register, size in SIZES:
+        after = Case(f"mov %{register}, (%rsp)", words=WORDS).one()
+        read = {at for at in after.edge.reads & after.edge.writes if at >= len(CELLS)}
+        assert bool(read) == (size < 8), register
 
 
 @pytest.mark.parametrize("offset", range(10))
@@ -90,6 +97,23 @@ def test_hidden_code_on_a_stack_that_is_not_known_is_unresolved():
     cells = tuple(var("somewhere", 64) if n == "rsp" else c for n, c in zip(CELLS, state.cells, strict=True))
     (edge,) = stepper.execute(replace(state, cells=cells))
     assert edge.ended == "unresolved"
+    assert "the stack at an address that depends on data, whose region" in edge.detail
+
+
+def test_a_fault_inside_hidden_code_has_any_error_code():
+    contract = Contract("hidden", ("rax",), may_raise=("general_protection",))
+    case = Case(".set inside, start + 1\n...", contract=contract, label="inside")
+    after = case.one("general_protection")
+    assert [(kind, t.width) for kind, t in after.edge.choices] == [("hole.rax", 64), ("fault.error_code", 32)]
+    assert after.term(after.rsp).support == {after.edge.choices[1][1]}
+    assert after.frame(6)[1:] == [after.address("inside"), 0x10, flags(rf=1), MIDDLE, 0x18]
+
+
+def test_a_jump_into_the_middle_of_an_instruction():
+    case = Case("jmp *%rax")
+    case.stepper()
+    edge = case.one(rax=case.program.symbols["start"].value + 1).edge
+    assert (edge.ended, "into the middle of an instruction" in edge.detail) == ("wild-jump", True)
 
 
 # what regions hold, and where they lie

@@ -1,0 +1,93 @@
+"""What an interrupted context holds before the first event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from machine_case import USER, Case
+
+from verifier.ir.cells import CELL_NAMES, CELLS
+from verifier.machine.config import Context
+from verifier.machine.state import HOME, canonical, starts, text_conditions
+from verifier.terms import Valuation, add, const, not_, var
+
+KERNEL = Context("kernel", 0, 0x10, 0x18, "kernel", "stack", {"df": 0, "rax": 7})
+#: context, its RIP, the name of the base that points at the per-CPU region, its RSP less the base of its stack
+CONTEXTS = [
+    (USER, "rip0", "kernel_gs_base", None),
+    (replace(USER, gs="kernel"), "rip0", "gs_base", None),
+    (KERNEL, "kernel_rip0", "gs_base", 0x100),
+    (replace(KERNEL, gs="user"), "kernel_rip0", "kernel_gs_base", 0x100),
+]
+
+
+@pytest.mark.parametrize(("context", "rip", "base", "above"), CONTEXTS)
+def test_start(context, rip, base, above):
+    """P4: the user's RIP is any canonical address, the kernel's is none in the text."""
+    case = Case("nop", anywhere=True)
+    layout = case.stepper().layout
+    layout.machine = replace(layout.machine, contexts=(context,), percpu="rsp0")
+    layout.processor = {"ist_nulls_ss": 1, "rip_is_cut": 0}
+    (state,) = starts(layout)
+    assert [c.width for c in state.cells] == list(CELLS.values())
+    known = {"cs": context.cs, "ss": context.ss, "cpl": context.cpl, "inhibit": 0, **context.fixed}
+    for name in CELL_NAMES:
+        if name in known:
+            assert state.cell(name) is const(known[name], CELLS[name]), name
+        elif name == base:
+            assert state.cell(name) is layout.base("rsp0")
+        elif name == "rsp" and above is not None:
+            assert state.cell(name) is add(layout.base("stack"), const(above, 64))
+        else:
+            assert state.cell(name).op == "var", name
+    unknown = [c for c in state.cells if c.op == "var"]
+    assert len(set(unknown)) == len(unknown)
+    assert (state.rip, state.memory, state.nmi_blocked, state.nmi_pending) == (HOME, {}, False, False)
+    home = state.home
+    assert (home.rip.args, repr(home.rip), home.cells, home.context) == ((), rip, state.cells, context)
+    assert set(home.tracked.values()) == {"rip", "rflags", "rsp"}
+    if context.cpl == 3:
+        assert canonical(var("rip0", 64)) in state.path
+    else:
+        inside = list(text_conditions(layout, home.rip))
+        assert inside
+        assert {not_(i) for i in inside} <= state.path
+    rules = {t for t in state.path if repr(t).startswith("rule:")}
+    assert rules == {var("rule:ist_nulls_ss", 1)}
+    assert not_(var("rule:rip_is_cut", 1)) in state.path
+    for name in {"fs_base", "gs_base", "kernel_gs_base"} - {base}:
+        assert canonical(state.cell(name)) in state.path
+
+
+#: address, whether it is canonical (A1)
+CANONICAL = [
+    (0, 1), (0x7FFF_FFFF_FFFF, 1), (0x8000_0000_0000, 0), (0xFFFF_7FFF_FFFF_FFFF, 0), (0xFFFF_8000_0000_0000, 1),
+    (2**64 - 1, 1), (0x0001_0000_0000_0000, 0), (0x0000_FFFF_FFFF_FFFF, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("address", "good"), CANONICAL)
+def test_canonical(address, good):
+    anything = var("anything", 64)
+    assert Valuation({anything: address})(canonical(anything)) == good
+    assert canonical(const(address, 64)) is const(good, 1)
+
+
+def test_addresses_within_one_half_are_canonical():
+    for low, high in ((0xFFFF_8000_0000_0000, 2**64 - 1), (0, 0x7FFF_FFFF_FFFF)):
+        assert canonical(var(f"from {low:#x}", 64, low, high)) is const(1, 1)
+
+
+#: register, selector, whether CPL 3 can load it (I11)
+LOADS = [("ds", 0, 1), ("es", 3, 1), ("ds", 0x2B, 1), ("ds", 0x18, 0), ("ss", 0, 0), ("ss", 3, 0), ("ss", 0x2B, 1),
+         ("ss", 0x28, 0), ("ss", 0x18, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("register", "selector", "good"), LOADS)
+def test_what_code_at_cpl_3_can_load(register, selector, good):
+    """No program is executed there, so the interpreter is not asked."""
+    case = Case(f"mov %ax, %{register}")
+    stepper = case.stepper()
+    (edge,) = stepper.execute(case.state(stepper, rax=selector, cpl=3, cs=0x33, ss=0x2B))
+    assert (edge.delivered == ()) == good
