@@ -27,6 +27,19 @@ def test_a_store_changes_its_bytes_and_no_others(register, size, offset):
     assert found == BYTES[:offset] + VALUE.to_bytes(8, "little")[:size] + BYTES[offset + size :]
 
 
+@pytest.mark.parametrize(("register", "size"), SIZES)
+def test_a_store_leaves_what_is_not_known_around_it(register, size):
+    for low in range(9 - size):
+        case = Case(f"mov %{register}, {low}(%rsp)")
+        stepper = case.stepper()
+        (edge,) = stepper.execute(case.state(stepper, rax=VALUE))
+        (word,) = edge.state.memory.values()
+        old, end = var(f"stack+{MIDDLE - STACK:#x}", 64), 8 * (low + size)
+        above = [extract(old, 63, end)] if end < 64 else []
+        below = [extract(old, 8 * low - 1, 0)] if low else []
+        assert word is concat(*above, const(VALUE & (1 << 8 * size) - 1, 8 * size), *below), low
+
+
 def test_only_a_store_of_less_than_a_word_depends_on_what_was_there():
     for register, size in SIZES:
         after = Case(f"mov %{register}, (%rsp)", words=WORDS).one()
