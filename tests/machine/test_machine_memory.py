@@ -116,10 +116,13 @@ def test_hidden_code_on_a_stack_that_is_not_known_is_unresolved():
 def test_a_fault_inside_hidden_code_has_any_error_code():
     contract = Contract("hidden", ("rax",), may_raise=("general_protection",))
     case = Case(".set inside, start + 1\n...", contract=contract, label="inside")
-    after = case.one("general_protection")
+    after = case.one("general_protection", ac=1, id=1, if_=1)
     assert [(kind, t.width) for kind, t in after.edge.choices] == [("hole.rax", 64), ("fault.error_code", 32)]
     assert after.term(after.rsp).support == {after.edge.choices[1][1]}
-    assert after.frame(6)[1:] == [after.address("inside"), 0x10, flags(rf=1), MIDDLE, 0x18]
+    assert after.frame(6)[1:] == [after.address("inside"), 0x10, flags(rf=1, ac=1, id=1, if_=1), MIDDLE, 0x18]
+    struck = dict(zip(CELLS, after.edge.struck, strict=True))
+    assert [struck[name] for name in ("rf", "ac", "if", "nt", "df", "vm")] == [const(n, 1) for n in (1, 1, 1, 0, 0, 0)]
+    assert [c.width for c in after.edge.struck] == list(CELLS.values())
 
 
 def test_a_jump_into_the_middle_of_an_instruction():

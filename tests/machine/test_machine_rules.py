@@ -115,10 +115,10 @@ def test_fault_in_the_delivery_of_an_event_has_ext_set():
     """F5, F9, H2: an NMI is benign, so #SS(EXT) is delivered; H5: NMIs are then blocked, or not."""
     for blocks in (0, 1):
         case = Case("nop", ist=("stack_fault",), rsp=BAD + 8, rules={"fault_in_nmi_delivery_blocks": blocks})
-        after = case.one("nmi")
+        after = case.one("nmi", ac=1, id=1)
         assert after.edge.state.nmi_blocked is bool(blocks)
         assert after.edge.delivered == ("stack_fault",)
-        assert after.frame(6) == [1, after.address("start"), 0x10, flags(rf=1), BAD + 8, 0x18]
+        assert after.frame(6) == [1, after.address("start"), 0x10, flags(rf=1, ac=1, id=1), BAD + 8, 0x18]
 
 
 def test_fault_in_the_delivery_of_int_n_has_ext_clear_and_saves_the_instruction():

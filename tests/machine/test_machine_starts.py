@@ -1,14 +1,14 @@
-"""What an interrupted context holds before the first event."""
+"""What an interrupted context holds before the first event, and what its segments allow."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from machine_case import USER, Case
+from machine_case import MIDDLE, SEGMENTS, USER, Case, flags
 
 from verifier.ir.cells import CELL_NAMES, CELLS
-from verifier.machine.config import Context
+from verifier.machine.config import Context, Segment
 from verifier.machine.state import HOME, canonical, starts, text_conditions
 from verifier.terms import Valuation, add, const, not_, var
 
@@ -91,3 +91,10 @@ def test_what_code_at_cpl_3_can_load(register, selector, good):
     stepper = case.stepper()
     (edge,) = stepper.execute(case.state(stepper, rax=selector, cpl=3, cs=0x33, ss=0x2B))
     assert (edge.delivered == ()) == good
+
+
+def test_a_return_to_32_bit_code_of_the_kernel_is_not_followed():
+    """Its bytes would mean something else there."""
+    words = (0x1000, 0x58, flags(), MIDDLE, 0x18)
+    edge = Case("iretq", segments=(*SEGMENTS, Segment(0x58, "code", 0)), words=words).one().edge
+    assert (edge.ended, edge.detail) == ("wild-jump", "to 32-bit code at CPL 0 (selector 0x58)")
