@@ -98,3 +98,12 @@ def test_a_return_to_32_bit_code_of_the_kernel_is_not_followed():
     words = (0x1000, 0x58, flags(), MIDDLE, 0x18)
     edge = Case("iretq", segments=(*SEGMENTS, Segment(0x58, "code", 0)), words=words).one().edge
     assert (edge.ended, edge.detail) == ("wild-jump", "to 32-bit code at CPL 0 (selector 0x58)")
+
+
+def test_a_section_without_bytes_has_no_addresses():
+    layout = Case("nop").stepper().layout
+    text = layout.machine.program.sections[0]
+    empty = replace(text, name=".empty", address=text.address + 0x1000, data=b"")
+    program = replace(layout.machine.program, sections=(text, empty))
+    layout.machine = replace(layout.machine, program=program)
+    assert len(list(text_conditions(layout, var("anything", 64)))) == 1
