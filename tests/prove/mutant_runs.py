@@ -23,8 +23,10 @@ SPECS = ("nested_nmi_repaired", "nested_nmi_repaired_irqs_on")
 def killed_by(mutant: Mutant, folder: Path) -> str | None:
     """What a mutant dies of: a property that is no longer proved, or a text that is none. None: it survives.
 
-    Every refutation is run by the concrete interpreter, which raises InternalError where it does not agree.
+    A search that gives up kills nothing: what was not judged is told at the end, after ``unknown``. Every refutation is
+    run by the concrete interpreter, which raises InternalError where it does not agree.
     """
+    unjudged = None
     for name in ("asm", "specs"):
         (folder / name).mkdir(exist_ok=True)
     for name, text in mutant.texts().items():
@@ -40,7 +42,9 @@ def killed_by(mutant: Mutant, folder: Path) -> str | None:
         # first what most die of: a search for one property stops at the first run that breaks it
         for properties in (model.properties[:1], model.properties[1:]):
             for result in prover.results(properties):
-                if not result.as_expected:
+                if result.verdict == "unknown":
+                    unjudged = f"unknown: {result.property.name}: {result.reason}"
+                elif not result.as_expected:
                     concretise(prover, result)
                     return f"{result.property.name}: {result.verdict}: {result.reason}"
-    return None
+    return unjudged
