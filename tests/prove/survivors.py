@@ -63,9 +63,3 @@ SURVIVORS: dict[str, str] = {
     "98: jne gp_other; movb $0xff,%gs:nmi_stack_nesting -> "
     "movb $0xff,%gs:nmi_stack_nesting; jne gp_other": "no other #GP happens, so it is never taken",
 }
-
-#: Mutants that are not judged yet: the search for the first property gives up at 8000 states.
-UNKNOWN = (
-    "81: movq 32(%rsp),%rax; btrq $9,%rax -> btrq $9,%rax; movq 32(%rsp),%rax",
-    "82: btrq $9,%rax; movq %rax,(%rdx) -> movq %rax,(%rdx); btrq $9,%rax",
-)

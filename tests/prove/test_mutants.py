@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mutant_runs import killed_by
 from mutations import SOURCES, Mutant, mutants
-from survivors import SURVIVORS, UNKNOWN, why_idempotent
+from survivors import SURVIVORS, why_idempotent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,7 @@ SAMPLE = ALL if FULL else Random(2010).sample(QUICK, 8)
 @pytest.mark.parametrize("mutant", SAMPLE, ids=lambda m: m.name)
 def test_mutants_are_killed_unless_they_mean_the_same(mutant: Mutant, tmp_path: Path) -> None:
     death, why = killed_by(mutant, tmp_path), reason(mutant)
-    if mutant.name in UNKNOWN:
-        assert death is None or death.startswith("unknown"), "it is known now"
-    elif why is None:
+    if why is None:
         assert not (death or "").startswith("unknown"), death
         assert death is not None, "all properties are proved of a changed program"
     else:
@@ -44,7 +42,7 @@ def test_mutants_are_killed_unless_they_mean_the_same(mutant: Mutant, tmp_path: 
 
 
 def test_the_table_names_mutants_that_exist() -> None:
-    assert {*SURVIVORS, *UNKNOWN} <= {m.name for m in ALL}
+    assert set(SURVIVORS) <= {m.name for m in ALL}
 
 
 def test_most_mutants_are_killed() -> None:
