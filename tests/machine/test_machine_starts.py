@@ -107,3 +107,14 @@ def test_a_section_without_bytes_has_no_addresses():
     program = replace(layout.machine.program, sections=(text, empty))
     layout.machine = replace(layout.machine, program=program)
     assert len(list(text_conditions(layout, var("anything", 64)))) == 1
+
+
+@pytest.mark.parametrize(("offset", "inside"), [(-1, False), (0, True), ("last", True), ("end", False)])
+def test_the_text_has_an_exclusive_end(offset, inside):
+    """The byte after the last instruction is not the program's: an interrupted kernel RIP may be there (P4)."""
+    layout = Case("nop\n nop").stepper().layout
+    (section,) = [s for s in layout.machine.program.sections if s.executable]
+    address = {"last": section.end - 1, "end": section.end}.get(offset) or section.address + offset
+    rip = const(address, 64)
+    assert any(c.is_const and c.value for c in text_conditions(layout, rip)) is inside
+    assert layout.machine.program.covers(address) is inside

@@ -177,6 +177,10 @@ class Program:
         for address in sorted(self.instructions):
             yield self.instructions[address]
 
+    def covers(self, address: int) -> bool:
+        """Whether the address is that of a byte of an executable section."""
+        return any(s.executable and s.address <= address < s.end for s in self.sections)
+
     def in_text(self, address: int) -> bool:
         """Whether the address lies in (or just after the last byte of) an executable section."""
         return any(s.executable and s.address <= address <= s.end for s in self.sections)

@@ -147,7 +147,7 @@ def text_conditions(layout: Layout, address: Term) -> Iterator[Term]:
     for section in layout.machine.program.sections:
         if section.executable and section.data:
             low, high = const(section.address, 64), const(section.end, 64)
-            inside = not_(or_(ult(address, low), ult(high, address)))
+            inside = not_(or_(ult(address, low), not_(ult(address, high))))
             if inside is not FALSE:
                 yield inside
 

@@ -130,7 +130,8 @@ class World:
         """Per executable section: the condition that an address lies in it."""
         for section in self.machine.program.sections:
             if section.executable and section.data:
-                yield not_(or_(ult(address, const(section.address, 64)), ult(const(section.end, 64), address)))
+                low, high = const(section.address, 64), const(section.end, 64)
+                yield not_(or_(ult(address, low), ule(high, address)))
 
     def _bounds(self) -> Iterator[Expr]:
         for region in self.machine.regions.values():

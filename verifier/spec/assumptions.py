@@ -30,6 +30,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         _segments(machine.segments.values()),
         _events(environment),
         *_regions(machine),
+        "the text and all regions are mapped: a page fault comes only where hidden code may raise it",
         _at_start(machine),
     )
 

@@ -64,7 +64,7 @@ def _interrupted(machine: MachineConfig, context: Context, start: Start) -> Iter
         yield "it does not start in the interrupted context"
     if not _canonical(start.home):
         yield f"the interrupted rip is {start.home:#x}, which is not canonical"
-    elif context.cpl == 0 and (start.home >> 63 == 0 or machine.program.in_text(start.home)):
+    elif context.cpl == 0 and (start.home >> 63 == 0 or machine.program.covers(start.home)):
         yield f"the interrupted rip is {start.home:#x}, which is not outside the program in the kernel half"
 
 

@@ -67,7 +67,7 @@ class Interpreter:
     def _at_home(self, state: ConcreteState | Work) -> bool:
         """Whether control is in the interrupted context."""
         cpl = state.cells["cpl"]
-        outside = cpl == 3 or not self._machine.program.in_text(state.rip)
+        outside = cpl == 3 or not self._machine.program.covers(state.rip)
         return state.rip == self._home and cpl == self._home_cpl and outside
 
     def _instruction(self, state: ConcreteState) -> Instruction | None:
