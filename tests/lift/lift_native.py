@@ -51,7 +51,9 @@ def has_fsgsbase() -> bool:
 
 
 def has(mnemonic: str) -> bool:
-    """Whether this CPU has the instruction."""
+    """Whether this CPU has the instruction; of one that is no x86-64 nothing is known."""
+    if not available:
+        return True
     if mnemonic in ("rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase"):
         return has_fsgsbase()
     feature = _FEATURES.get(mnemonic)
