@@ -18,6 +18,7 @@ from verifier.asm.files import Reader, SourceFile, check_text
 from verifier.asm.ignored import check_closed
 from verifier.asm.instructions import PREFIXES, Pending, hole, instruct
 from verifier.asm.link import Linker
+from verifier.asm.outside import SOURCE, check, text_of
 from verifier.asm.program import TEXT_BASE, Program
 from verifier.asm.state import Assembly
 from verifier.errors import AsmError, nearest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from verifier.asm.lines import Line
+    from verifier.asm.outside import Stub
     from verifier.asm.scrub import Statement
 
 _LABEL = re.compile(r"(?:(\d+)|([A-Za-z_.$][\w.$]*))\s*:(?!:)\s*", re.ASCII)
@@ -44,12 +46,14 @@ def assemble(
     root: Path,
     defines: Mapping[str, str | int] = _NONE,
     externals: Mapping[str, int] = _NO_EXTERNALS,
+    outside: Sequence[Stub] = (),
     text_base: int = TEXT_BASE,
 ) -> Program:
     """The files, one after another, as one program; ``.S`` files are preprocessed.
 
     Nothing outside the folder ``root`` is opened. ``defines`` replace identifiers in all files; ``externals``
-    are absolute symbols used where the text defines none. Raises `AsmError` for whatever is wrong.
+    are absolute symbols used where the text defines none; ``outside`` are functions that it calls and handlers that
+    are not shown. Raises `AsmError` for whatever is wrong.
     """
     reader = Reader(root)
     run = _Run(reader, defines)
@@ -57,6 +61,7 @@ def assemble(
         raise AsmError("no file to assemble")
     for path in files:
         run.read(reader.open(path), preprocess=path.suffix == ".S")
+    run.add_outside(outside)
     return Linker(run.assembly, externals, text_base).program(tuple(reader.names))
 
 
@@ -97,6 +102,12 @@ class _Run:
         self._no_pending()
         check_closed(self.assembly)
         self.assembly.symbols.end_file()
+
+    def add_outside(self, stubs: Sequence[Stub]) -> None:
+        """Code that only a contract describes, as text that no definition changes."""
+        check(stubs, self.assembly)
+        self._defines = CppMacros(self._budget)
+        self.read(SourceFile(SOURCE, text_of(stubs)), preprocess=False)
 
     def _statement(self, statement: Statement, stream: Input) -> None:
         line = statement.line

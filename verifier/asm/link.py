@@ -84,7 +84,7 @@ class Linker:
 
     def _undefined(self, entry: SymbolEntry, span: Span) -> AsmError:
         hint = nearest(entry.name, self._known)
-        hint = hint or "define it in the text, or give it as an external in the specification"
+        hint = hint or f"define it in the text; a function elsewhere: add '{entry.name}: {{}}' to 'calls'"
         return AsmError(f"the symbol '{entry.name}' is not defined", span, hint)
 
     def _lookup(self, entry: SymbolEntry, span: Span) -> Value | Node:
