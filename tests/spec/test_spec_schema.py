@@ -12,7 +12,8 @@ from spec_project import SPEC, Project
 
 from verifier.machine.events import EVENTS
 from verifier.spec import schema
-from verifier.spec.gates import CHANGE_IF, RAISABLE, SEGMENTS
+from verifier.spec.contracts import CHANGE_IF
+from verifier.spec.gates import RAISABLE, SEGMENTS
 
 #: Mistakes that a schema cannot see: they need the program, another part of the file, or the text itself.
 BEYOND_STRUCTURE = {
@@ -147,11 +148,12 @@ def _described(part: dict[str, Any], path: str) -> list[str]:
 def test_every_key_has_a_description() -> None:
     assert _described(schema(), "") == []
     assert _described(schema()["$defs"]["context"], "context") == []
+    assert _described(schema()["$defs"]["contract"], "contract") == []
 
 
 def test_enumerations_follow_the_tables() -> None:
     parts = schema()["properties"]
     assert set(schema()["$defs"]["event"]["enum"]) == set(EVENTS)
-    may = parts["holes"]["additionalProperties"]["properties"]["may"]["items"]["enum"]
+    may = schema()["$defs"]["contract"]["properties"]["may"]["items"]["enum"]
     assert set(may) == {*RAISABLE, CHANGE_IF}
     assert set(parts["machine"]["properties"]["segments"]["properties"]) == set(SEGMENTS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from verifier.asm.outside import SOURCE
 from verifier.machine.events import EVENTS
 from verifier.report.changes import changes
 from verifier.report.contexts import Contexts
@@ -77,7 +78,7 @@ class _Writer:
         self._program = trace.model.machine.program
         self._names = Names(trace)
         self._contexts = Contexts(self._program)
-        self._several = len({i.span.file for i in self._program}) > 1
+        self._several = len({i.span.file for i in self._program} - {SOURCE}) > 1
         self.rows: list[Row] = []
 
     def say(self, text: str) -> None:
@@ -145,6 +146,8 @@ class _Writer:
 
     def _where(self, instruction: Instruction) -> str:
         span = instruction.span
+        if span.file == SOURCE:
+            return ""
         return f"{PurePath(span.file).name}:{span.line}" if self._several else str(span.line)
 
 

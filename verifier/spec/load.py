@@ -13,9 +13,10 @@ from verifier import asm
 from verifier.machine.config import MachineConfig
 from verifier.spec import memory
 from verifier.spec.assumptions import assumptions
+from verifier.spec.contracts import read_contracts, read_stubs
 from verifier.spec.document import Fields, read
 from verifier.spec.environment import check_stacks, read_contexts, read_environment
-from verifier.spec.gates import read_contracts, read_gates, read_selectors, segments_of, stack_name
+from verifier.spec.gates import read_gates, read_selectors, segments_of, stack_name
 from verifier.spec.memory import Declared
 from verifier.spec.model import Model
 from verifier.spec.names import DataName, Names
@@ -25,10 +26,12 @@ from verifier.spec.sources import Sources, project_root, read_sources
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from verifier.asm.outside import Stub
     from verifier.asm.program import Program
 
 FORMAT = 1
-_PARTS = ("format", "title", "program", "machine", "holes", "environment", "properties")
+_OPTIONAL = ("title", "calls", "holes")
+_PARTS = ("format", "title", "program", "machine", "calls", "holes", "environment", "properties")
 _MACHINE = ("stacks", "rsp0", "interrupted_stack", "idt", "percpu", "data", "segments")
 _ENVIRONMENT = ("interrupted", "events", "outermost")
 
@@ -49,7 +52,7 @@ def load(path: Path, root: Path | None = None) -> Model:
     ``root``: the folder tree that the files it names must lie in; default: see `project_root`. Raises
     SpecError (for the assembly text AsmError) with the place of what is wrong.
     """
-    spec = read(path, str(path)).fields(_PARTS, required=[p for p in _PARTS if p not in ("title", "holes")])
+    spec = read(path, str(path)).fields(_PARTS, required=[p for p in _PARTS if p not in _OPTIONAL])
     if spec["format"].integer(0, 10**9) != FORMAT:
         raise spec["format"].error(f"this version reads format {FORMAT} only", f"write 'format: {FORMAT}'")
     tree = root.resolve() if root else project_root(path)
@@ -57,32 +60,36 @@ def load(path: Path, root: Path | None = None) -> Model:
     sources = read_sources(program_part, path, tree)
     machine_part = spec["machine"].fields(_MACHINE, required=("idt",))
     declared = memory.declare(machine_part, sources.text_base)
-    program, declared = _assembled(sources, declared, tree)
+    stubs = read_stubs(spec, machine_part)
+    program, declared = _assembled(sources, declared, stubs, tree)
     return _model(path, spec, machine_part, program, declared)
 
 
 def _assembled(
-    sources: Sources, declared: tuple[Declared, ...], root: Path
+    sources: Sources, declared: tuple[Declared, ...], stubs: tuple[Stub, ...], root: Path
 ) -> tuple[Program, tuple[Declared, ...]]:
     """The program, and the declared names where they finally lie.
 
     Only the assembled text tells which per-CPU names it defines itself; if some, the others move behind them.
     """
-    program = _assemble(sources, declared, root)
+    program = _assemble(sources, declared, stubs, root)
     moved = memory.moved_behind_text(declared, program)
     if moved != declared and any(memory.in_percpu(program, d.name) for d in declared):
-        program = _assemble(sources, moved, root)
+        program = _assemble(sources, moved, stubs, root)
         declared = moved
     return program, declared
 
 
-def _assemble(sources: Sources, declared: Iterable[Declared], root: Path) -> Program:
+def _assemble(
+    sources: Sources, declared: Iterable[Declared], stubs: tuple[Stub, ...], root: Path
+) -> Program:
     externals = {d.name: d.address for d in declared}
     return asm.assemble(
         sources.files,
         root=root,
         defines=sources.defines,
         externals=externals,
+        outside=stubs,
         text_base=sources.text_base,
     )
 
@@ -113,7 +120,7 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         regions,
         gates=read_gates(part, names, regions),
         segments=segments_of(selectors),
-        contracts=read_contracts(spec, program, names),
+        contracts=read_contracts(spec, part, program, names),
         contexts=contexts,
         kernel_cs=selectors["kernel_cs"],
         rsp0=part.get("rsp0", lambda v: stack_name(v, regions), None),
