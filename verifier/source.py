@@ -15,7 +15,9 @@ class Span:
     """A stretch of one source line.
 
     ``line`` and ``column`` count from 1; ``end`` is the column after the last character; ``text`` is the whole
-    line as written. ``origin`` is the place that expanded to this line (macro, include, repeat), innermost first.
+    line as written. Code without a source text has ``line`` 0, a ``file`` that names its place in an object, and a
+    disassembled line as its ``text``. ``origin`` is the place that expanded to this line (macro, include, repeat),
+    innermost first.
     """
 
     file: str
@@ -27,13 +29,13 @@ class Span:
 
     @property
     def where(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def excerpt(self) -> list[str]:
         """The source line with a caret line below it, then one line per expansion it came from."""
         text, skipped = self._window()
         shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
-        number = f"{self.line:5} | "
+        number = f"{self.line or '':5} | "
         before = self.column - 1 - skipped
         pad = "".join("\t" if c == "\t" else " " for c in shown[:before])
         carets = "^" * max(1, min(self.end - skipped, len(shown) + 1) - before - 1)

@@ -42,7 +42,7 @@ class Pending:
 
 def instruct(assembly: Assembly, statement: Statement, line: Line, pending: Pending | None) -> Pending | None:
     """Adds an instruction (``line``: the statement without labels); returns prefixes that wait for one."""
-    prefixes, rest = _prefixes(line)
+    prefixes, rest = split_prefixes(line)
     if pending:
         prefixes = pending.words + prefixes
     if not rest.text:
@@ -81,7 +81,8 @@ def placed(error: EncodeError, mnemonic: Span, operands: tuple[Written, ...]) ->
     return AsmError(error.message, mnemonic, error.hint)
 
 
-def _prefixes(line: Line) -> tuple[tuple[str, ...], Line]:
+def split_prefixes(line: Line) -> tuple[tuple[str, ...], Line]:
+    """The prefixes that an instruction statement begins with, and what comes after them."""
     words: list[str] = []
     while (match_ := _WORD.match(line.text)) and match_.group().lower() in PREFIXES:
         words.append(match_.group().lower())

@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from verifier import asm
 from verifier.machine.config import MachineConfig
 from verifier.spec import memory
 from verifier.spec.assumptions import assumptions
@@ -17,21 +16,22 @@ from verifier.spec.contracts import read_contracts, read_stubs
 from verifier.spec.document import Fields, read
 from verifier.spec.environment import check_stacks, read_contexts, read_environment
 from verifier.spec.gates import read_gates, read_selectors, segments_of, stack_name
-from verifier.spec.memory import Declared
 from verifier.spec.model import Model
 from verifier.spec.names import DataName, Names
+from verifier.spec.program import read_program
 from verifier.spec.properties import read_properties
-from verifier.spec.sources import Sources, project_root, read_sources
+from verifier.spec.sources import project_root, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from verifier.asm.outside import Stub
     from verifier.asm.program import Program
+    from verifier.spec.memory import Declared
 
 FORMAT = 1
 _OPTIONAL = ("title", "calls", "holes")
 _PARTS = ("format", "title", "program", "machine", "calls", "holes", "environment", "properties")
+_PROGRAM = ("source", "object", "entry", "define", "text")
 _MACHINE = ("stacks", "rsp0", "interrupted_stack", "idt", "percpu", "data", "segments")
 _ENVIRONMENT = ("interrupted", "events", "outermost")
 
@@ -56,42 +56,13 @@ def load(path: Path, root: Path | None = None) -> Model:
     if spec["format"].integer(0, 10**9) != FORMAT:
         raise spec["format"].error(f"this version reads format {FORMAT} only", f"write 'format: {FORMAT}'")
     tree = root.resolve() if root else project_root(path)
-    program_part = spec["program"].fields(("source", "define", "text"), required=("source",))
+    program_part = spec["program"].fields(_PROGRAM)
     sources = read_sources(program_part, path, tree)
     machine_part = spec["machine"].fields(_MACHINE, required=("idt",))
     declared = memory.declare(machine_part, sources.text_base)
     stubs = read_stubs(spec, machine_part)
-    program, declared = _assembled(sources, declared, stubs, tree)
+    program, declared = read_program(sources, declared, stubs, tree, machine_part)
     return _model(path, spec, machine_part, program, declared)
-
-
-def _assembled(
-    sources: Sources, declared: tuple[Declared, ...], stubs: tuple[Stub, ...], root: Path
-) -> tuple[Program, tuple[Declared, ...]]:
-    """The program, and the declared names where they finally lie.
-
-    Only the assembled text tells which per-CPU names it defines itself; if some, the others move behind them.
-    """
-    program = _assemble(sources, declared, stubs, root)
-    moved = memory.moved_behind_text(declared, program)
-    if moved != declared and any(memory.in_percpu(program, d.name) for d in declared):
-        program = _assemble(sources, moved, stubs, root)
-        declared = moved
-    return program, declared
-
-
-def _assemble(
-    sources: Sources, declared: Iterable[Declared], stubs: tuple[Stub, ...], root: Path
-) -> Program:
-    externals = {d.name: d.address for d in declared}
-    return asm.assemble(
-        sources.files,
-        root=root,
-        defines=sources.defines,
-        externals=externals,
-        outside=stubs,
-        text_base=sources.text_base,
-    )
 
 
 def _names(program: Program, data: dict[str, DataName], regions: Iterable[str]) -> Names:

@@ -1,4 +1,4 @@
-"""The ``program`` part: which files are assembled, and with which definitions."""
+"""The ``program`` part: which files are assembled, and with which definitions, or which objects are linked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from verifier.errors import UsageError, nearest
 from verifier.spec.document import integer_from
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from verifier.spec.document import Fields, Value
 
 KERNEL_HALF = 0xFFFF_8000_0000_0000
@@ -21,11 +23,20 @@ PROJECT_MARKS = ("pyproject.toml", ".git")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The files, in order, and what the preprocessor is told."""
+    """The files, in order, and what the preprocessor is told; or the objects, and labels that control starts from.
+
+    ``text``: the address of the first instruction, if the specification gives it.
+    """
 
     files: tuple[Path, ...]
-    defines: dict[str, str | int]
-    text_base: int
+    defines: Mapping[str, str | int]
+    text: int | None
+    objects: tuple[Path, ...] = ()
+    entries: tuple[str, ...] = ()
+
+    @property
+    def text_base(self) -> int:
+        return TEXT_BASE if self.text is None else self.text
 
 
 def project_root(spec: Path) -> Path:
@@ -44,12 +55,30 @@ def project_root(spec: Path) -> Path:
 
 def read_sources(program: Fields, spec: Path, root: Path) -> Sources:
     """SpecError for a file that is missing or lies outside ``root``, and for definitions that are none."""
-    files = tuple(_source(value, spec, root) for value in program["source"].one_or_more())
-    if not files:
-        raise program["source"].error("program.source names no file")
-    base = program.get("text", lambda v: v.integer(KERNEL_HALF, LAST_TEXT, 16), TEXT_BASE)
+    if ("source" in program) == ("object" in program):
+        hint = "source: assembly text; object: an ELF file, or what objdump -dr prints"
+        raise program.whole.error("program wants either 'source' or 'object'", hint)
+    text = program.get("text", lambda v: v.integer(KERNEL_HALF, LAST_TEXT, 16), None)
+    if "object" in program:
+        _refuse(program, ("define",), "object")
+        entries = tuple(v.text("a label") for v in program.items("entry"))
+        return Sources((), {}, text, _files(program["object"], spec, root, "object file"), entries)
+    _refuse(program, ("entry",), "source")
     defines = {k.identifier("a macro name"): _definition(v) for k, v in program.entries("define")}
-    return Sources(files, defines, base)
+    return Sources(_files(program["source"], spec, root, "assembly file"), defines, text)
+
+
+def _refuse(program: Fields, keys: tuple[str, ...], beside: str) -> None:
+    for key in keys:
+        if key in program:
+            raise program[key].error(f"'{key}' has no meaning beside '{beside}'", f"leave '{key}' out")
+
+
+def _files(names: Value, spec: Path, root: Path, what: str) -> tuple[Path, ...]:
+    files = tuple(_source(value, spec, root, what) for value in names.one_or_more())
+    if not files:
+        raise names.error(f"{names.path} names no file")
+    return files
 
 
 def _definition(value: Value) -> str | int:
@@ -60,8 +89,8 @@ def _definition(value: Value) -> str | int:
     return text if number is None else number
 
 
-def _source(value: Value, spec: Path, root: Path) -> Path:
-    name = value.text("the name of an assembly file")
+def _source(value: Value, spec: Path, root: Path, what: str) -> Path:
+    name = value.text(f"the name of an {what}")
     try:
         path = (spec.resolve().parent / name).resolve()
         found = path.is_file()

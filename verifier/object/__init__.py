@@ -1,0 +1,7 @@
+"""Object files, executables and listings of them to a `Program`."""
+
+from verifier.object.code import Code
+from verifier.object.files import read_objects
+from verifier.object.link import link
+
+__all__ = ["Code", "link", "read_objects"]

@@ -1,0 +1,133 @@
+"""The instructions of executable sections, decoded where they are asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from verifier.asm.program import Instruction, Target
+from verifier.errors import AsmError
+from verifier.object import limits
+from verifier.object.decode import LONGEST, Undecodable, decode
+from verifier.source import Span
+
+#: What control does not run on from.
+_ENDS = frozenset(("jmp", "ret", "iret", "lret", "sysret", "sysexit", "ud2", "hlt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Executable bytes at ``address``. ``missing``: offset of a field to the symbol it needs, which nobody defines."""
+
+    address: int
+    data: bytes
+    missing: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        return self.address + len(self.data)
+
+
+class Code(Mapping[int, Instruction]):
+    """Every address of the texts, as the instruction that begins there.
+
+    Code that nobody reaches may be anything: an address is decoded when it is asked for. Iterating gives what has been
+    decoded so far, which is what direct control flow from some entries leads to (`follow`) and whatever else was asked
+    for. ``fixed``: instructions that stand at some addresses whatever the bytes there are. ``place`` tells an
+    address's place, with the text that it is given.
+
+    Asking raises AsmError for bytes that are no instruction known here, for an address inside another instruction,
+    and for an operand whose symbol nobody defines.
+    """
+
+    def __init__(
+        self, texts: Iterable[Text], fixed: Mapping[int, Instruction], place: Callable[[int, str], Span]
+    ) -> None:
+        self._texts = sorted((t for t in texts if t.data), key=lambda t: t.address)
+        self._starts = [t.address for t in self._texts]
+        self._place = place
+        self._known: dict[int, Instruction] = {}
+        #: Where the second and later bytes of a known instruction lie: the start of that instruction.
+        self._inside: dict[int, int] = {}
+        for instruction in fixed.values():
+            self._enter(instruction)
+
+    def follow(self, entries: Iterable[int]) -> None:
+        """Decodes all that direct control flow leads to; what cannot be decoded is an error only when it is reached."""
+        waiting = list(entries)
+        seen: set[int] = set()
+        while waiting and len(seen) < limits.FOLLOWED:
+            address = waiting.pop()
+            if address in seen or address not in self:
+                continue
+            seen.add(address)
+            try:
+                instruction = self[address]
+            except AsmError:
+                continue
+            waiting += _after(instruction)
+
+    def __getitem__(self, address: int) -> Instruction:
+        known = self._known.get(address)
+        if known is None:
+            known = self._enter(self._decoded(address))
+        return known
+
+    def __contains__(self, address: object) -> bool:
+        return address in self._known or (isinstance(address, int) and self._text(address) is not None)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._known))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _enter(self, instruction: Instruction) -> Instruction:
+        self._known[instruction.address] = instruction
+        for inside in range(instruction.address + 1, instruction.next_address):
+            self._inside[inside] = instruction.address
+        return instruction
+
+    def _text(self, address: int) -> Text | None:
+        index = bisect_right(self._starts, address) - 1
+        return self._texts[index] if index >= 0 and address < self._texts[index].end else None
+
+    def _decoded(self, address: int) -> Instruction:
+        text = self._text(address)
+        if text is None:
+            raise KeyError(address)
+        offset = address - text.address
+        data = text.data[offset : offset + LONGEST]
+        if address in self._inside:
+            outer = self._known[self._inside[address]]
+            hint = f"{outer.text}, at {outer.address:#x}, has {outer.length} bytes; control comes there too"
+            raise AsmError("control comes to the middle of an instruction", self._shown(address, data, "?"), hint)
+        try:
+            found = decode(data, address)
+        except Undecodable as error:
+            shown = self._shown(address, data[: error.length], error.text or "(bad)")
+            raise AsmError(f"control comes here, and {error}", shown) from error
+        found = replace(found, span=self._shown(address, found.encoding, found.text))
+        self._check(found, text, offset)
+        return found
+
+    def _check(self, found: Instruction, text: Text, offset: int) -> None:
+        missing = next((text.missing[at] for at in range(offset, offset + found.length) if at in text.missing), None)
+        if missing is not None:
+            hint = f"a function outside the program: add '{missing}: {{}}' to 'calls'; data: to machine.percpu or data"
+            raise AsmError(f"the symbol '{missing}' is not defined", found.span, hint)
+        other = next((self._known[a] for a in range(found.address + 1, found.next_address) if a in self._known), None)
+        if other is not None:
+            hint = f"the other is {other.text}, at {other.address:#x}"
+            raise AsmError("control comes to two instructions that overlap", found.span, hint)
+
+    def _shown(self, address: int, data: bytes, text: str) -> Span:
+        return self._place(address, f"{address:x}: {data.hex(' ')}  {text}")
+
+
+def _after(instruction: Instruction) -> Iterator[int]:
+    """Where control may go on from an instruction without being told by data."""
+    yield from (o.address for o in instruction.operands if isinstance(o, Target))
+    if instruction.mnemonic not in _ENDS:
+        yield instruction.next_address
