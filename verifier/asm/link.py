@@ -30,13 +30,13 @@ _LARGE_PAGE = 2 << 20
 _CODE_ALIGNMENT = 16
 _ADDRESSES = 1 << 64
 #: Multi-byte nops as GNU as pads with (alt_patt in its tc-i386.c), by length.
-_NOPS = tuple(bytes.fromhex(text) for text in (
+NOPS = tuple(bytes.fromhex(text) for text in (
     "90", "6690", "0f1f00", "0f1f4000", "0f1f440000", "660f1f440000", "0f1f8000000000", "0f1f840000000000",
     "660f1f840000000000", "662e0f1f840000000000", "66662e0f1f840000000000",
 ))  # fmt: skip
 
 #: Bytes of padding that GNU as has the processor jump over.
-_JUMPED_OVER = 8 * len(_NOPS)
+_JUMPED_OVER = 8 * len(NOPS)
 
 
 class Linker:
@@ -164,7 +164,7 @@ class Linker:
         if item.fill is not None:
             return bytes([item.fill]) * item.size
         over = self._jump_over(item, section) if item.size >= _JUMPED_OVER else b""
-        return over + self._nops(item, section, len(_NOPS), len(over))
+        return over + self._nops(item, section, len(NOPS), len(over))
 
     def _jump_over(self, item: Pad, section: SectionBuilder) -> bytes:
         """The jump that GNU as puts before many nops."""
@@ -176,7 +176,7 @@ class Linker:
         return code
 
     def _fill(self, item: Fill, section: SectionBuilder) -> bytes:
-        if section.executable and item.unit == _NOPS[0]:
+        if section.executable and item.unit == NOPS[0]:
             return self._nops(item, section, 1, 0)
         return item.unit * (item.size // len(item.unit)) if item.unit else b""
 
@@ -184,7 +184,7 @@ class Linker:
         """Nops of at most ``longest`` bytes from the item's byte ``start`` to its end."""
         data = b""
         while (left := item.size - start - len(data)) > 0:
-            nop = _NOPS[min(left, longest) - 1]
+            nop = NOPS[min(left, longest) - 1]
             self._assembly.budget.instruction(item.span)
             address = section.address + item.offset + start + len(data)
             self._add(Instruction(address, nop, "nop", (), 0, "nop", item.span))

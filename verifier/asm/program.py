@@ -156,13 +156,14 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Everything the later stages know of the assembly."""
+    """Everything the later stages know of the assembly. ``conditions``: what the code as it stands takes for granted."""
 
     instructions: Mapping[int, Instruction]
     symbols: Mapping[str, Symbol]
     sections: tuple[Section, ...]
     diagnostics: tuple[Diagnostic, ...] = ()
     files: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     _labels: tuple[tuple[int, str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

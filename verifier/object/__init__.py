@@ -3,5 +3,6 @@
 from verifier.object.code import Code
 from verifier.object.files import read_objects
 from verifier.object.link import link
+from verifier.object.patched import Patching
 
-__all__ = ["Code", "link", "read_objects"]
+__all__ = ["Code", "Patching", "link", "read_objects"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +12,8 @@ from verifier.object import limits
 from verifier.object.decode import LONGEST, Undecodable, decode
 from verifier.source import Span
 
+#: Of one stretch that control must not come to, in bytes.
+LONGEST_REFUSED = 255
 #: What control does not run on from.
 _ENDS = frozenset(("jmp", "ret", "iret", "lret", "sysret", "sysexit", "ud2", "hlt"))
 
@@ -29,24 +31,37 @@ class Text:
         return self.address + len(self.data)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why control must not come to some bytes, and what to do about it."""
+
+    message: str
+    hint: str
+
+
 class Code(Mapping[int, Instruction]):
     """Every address of the texts, as the instruction that begins there.
 
     Code that nobody reaches may be anything: an address is decoded when it is asked for. Iterating gives what has been
     decoded so far, which is what direct control flow from some entries leads to (`follow`) and whatever else was asked
-    for. ``fixed``: instructions that stand at some addresses whatever the bytes there are. ``place`` tells an
-    address's place, with the text that it is given.
+    for. ``fixed``: instructions that stand at some addresses whatever the bytes there are. ``refused``: stretches that
+    control must not come to, and why. ``place`` tells an address's place, with the text that it is given.
 
     Asking raises AsmError for bytes that are no instruction known here, for an address inside another instruction,
     and for an operand whose symbol nobody defines.
     """
 
     def __init__(
-        self, texts: Iterable[Text], fixed: Mapping[int, Instruction], place: Callable[[int, str], Span]
+        self,
+        texts: Iterable[Text],
+        fixed: Mapping[int, Instruction],
+        refused: Mapping[range, Refusal],
+        place: Callable[[int, str], Span],
     ) -> None:
         self._texts = sorted((t for t in texts if t.data), key=lambda t: t.address)
         self._starts = [t.address for t in self._texts]
         self._place = place
+        self._refused = sorted(refused.items(), key=lambda item: item[0].start)
         self._known: dict[int, Instruction] = {}
         #: Where the second and later bytes of a known instruction lie: the start of that instruction.
         self._inside: dict[int, int] = {}
@@ -113,6 +128,9 @@ class Code(Mapping[int, Instruction]):
         return found
 
     def _check(self, found: Instruction, text: Text, offset: int) -> None:
+        for stretch, refusal in self._refusals(found):
+            if stretch.start < found.next_address and found.address < stretch.stop:
+                raise AsmError(refusal.message, found.span, refusal.hint)
         missing = next((text.missing[at] for at in range(offset, offset + found.length) if at in text.missing), None)
         if missing is not None:
             hint = f"a function outside the program: add '{missing}: {{}}' to 'calls'; data: to machine.percpu or data"
@@ -121,6 +139,12 @@ class Code(Mapping[int, Instruction]):
         if other is not None:
             hint = f"the other is {other.text}, at {other.address:#x}"
             raise AsmError("control comes to two instructions that overlap", found.span, hint)
+
+    def _refusals(self, found: Instruction) -> list[tuple[range, Refusal]]:
+        """Those that may be about the instruction: they are no longer than 255 bytes."""
+        first = bisect_left(self._refused, found.address - LONGEST_REFUSED, key=lambda item: item[0].start)
+        last = bisect_left(self._refused, found.next_address, key=lambda item: item[0].start)
+        return self._refused[first:last]
 
     def _shown(self, address: int, data: bytes, text: str) -> Span:
         return self._place(address, f"{address:x}: {data.hex(' ')}  {text}")

@@ -12,6 +12,7 @@ SECTIONS = 20_000
 LAID_SECTIONS = 800
 SYMBOLS = 2_000_000
 RELOCATIONS = 2_000_000
+ALTERNATIVES = 200_000
 #: Of debug information, decompressed: more of it is left unread, and places are told by symbols.
 DEBUG_BYTES = 8 << 20
 #: What direct control flow leads to, decoded before the search begins.

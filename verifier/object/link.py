@@ -12,6 +12,7 @@ from verifier.asm.program import Instruction, Program, Symbol
 from verifier.errors import AsmError, nearest
 from verifier.object.code import Code, Text
 from verifier.object.layout import Layout
+from verifier.object.patched import Patching, apply
 from verifier.object.relocate import relocate
 from verifier.source import Span
 
@@ -30,14 +31,15 @@ def link(
     externals: Mapping[str, int],
     stubs: Sequence[Stub] = (),
     entries: Iterable[str] = (),
+    patching: Patching = Patching(),  # noqa: B008
 ) -> Program:
     """One program from objects that name each other's symbols.
 
     ``externals``: addresses of data that no object defines. ``stubs``: functions that no object defines, or that are
     to be cut off where one does. ``entries``: labels that control starts from; others are found as they are reached.
-    Raises AsmError for whatever does not fit.
+    ``patching``: what is replaced of the code before it runs. Raises AsmError for whatever does not fit.
     """
-    return _Linker(objects, text_base, externals, stubs).program(entries)
+    return _Linker(objects, text_base, externals, stubs).program(entries, patching)
 
 
 class _Linker:
@@ -52,16 +54,18 @@ class _Linker:
         #: What a name means to every object, and how strongly it is bound.
         self._shared: dict[str, tuple[int, str]] = {}
 
-    def program(self, entries: Iterable[str]) -> Program:
+    def program(self, entries: Iterable[str], patching: Patching) -> Program:
         self._define()
         stubs = self._assembled_stubs()
         for placed in self._layout.placed:
             self._relocate(placed)
+        refused, conditions = apply(patching, self._layout)
         texts = (Text(p.address, bytes(p.data), p.missing) for p in self._layout.placed if p.section.executable)
         elsewhere = [s for s in stubs.sections if s.name == outside.SECTION] if stubs else []
-        code = Code(texts, stubs.instructions if stubs else {}, self._span)
+        code = Code(texts, stubs.instructions if stubs else {}, refused, self._span)
         sections = (*self._layout.sections(), *elsewhere)
-        program = Program(code, self._symbols, sections, files=tuple(o.name for o in self._objects))
+        files = tuple(o.name for o in self._objects)
+        program = Program(code, self._symbols, sections, files=files, conditions=conditions)
         code.follow(self._symbols[e].value for e in entries if e in self._symbols)
         return program
 

@@ -17,6 +17,7 @@ _GROUPS = {
     "the flags": FLAGS,
     "the status flags": STATUS_FLAGS,
 }
+        *machine.program.conditions,
 
 
 def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _OPTIONAL = ("title", "calls", "holes")
 _PARTS = ("format", "title", "program", "machine", "calls", "holes", "environment", "properties")
-_PROGRAM = ("source", "object", "entry", "define", "text")
+_PROGRAM = ("source", "object", "entry", "alternatives", "alternatives_entry", "define", "text")
 _MACHINE = ("stacks", "rsp0", "interrupted_stack", "idt", "percpu", "data", "segments")
 _ENVIRONMENT = ("interrupted", "events", "outermost")
 

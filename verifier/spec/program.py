@@ -63,4 +63,5 @@ def _linked(
         externals={d.name: d.address for d in declared},
         stubs=stubs,
         entries=entries,
+        patching=sources.patching,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import TEXT_BASE
 from verifier.errors import UsageError, nearest
+from verifier.object import Patching
+from verifier.object.alternatives import FORMATS
 from verifier.spec.document import integer_from
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 KERNEL_HALF = 0xFFFF_8000_0000_0000
 #: Leaves room for data above the text.
 LAST_TEXT = 0xFFFF_FFFF_E000_0000
+LAST_FEATURE = 64 * 32 - 1
 PROJECT_MARKS = ("pyproject.toml", ".git")
 
 
@@ -25,7 +28,8 @@ PROJECT_MARKS = ("pyproject.toml", ".git")
 class Sources:
     """The files, in order, and what the preprocessor is told; or the objects, and labels that control starts from.
 
-    ``text``: the address of the first instruction, if the specification gives it.
+    ``text``: the address of the first instruction, if the specification gives it; ``patching``: what is replaced of
+    the objects' code.
     """
 
     files: tuple[Path, ...]
@@ -33,6 +37,7 @@ class Sources:
     text: int | None
     objects: tuple[Path, ...] = ()
     entries: tuple[str, ...] = ()
+    patching: Patching = field(default_factory=Patching)
 
     @property
     def text_base(self) -> int:
@@ -62,10 +67,30 @@ def read_sources(program: Fields, spec: Path, root: Path) -> Sources:
     if "object" in program:
         _refuse(program, ("define",), "object")
         entries = tuple(v.text("a label") for v in program.items("entry"))
-        return Sources((), {}, text, _files(program["object"], spec, root, "object file"), entries)
-    _refuse(program, ("entry",), "source")
+        return Sources((), {}, text, _files(program["object"], spec, root, "object file"), entries, _patching(program))
+    _refuse(program, ("entry", "alternatives", "alternatives_entry"), "source")
     defines = {k.identifier("a macro name"): _definition(v) for k, v in program.entries("define")}
     return Sources(_files(program["source"], spec, root, "assembly file"), defines, text)
+
+
+def _patching(program: Fields) -> Patching:
+    entry = program.get("alternatives_entry", _entry_size, None)
+    if "alternatives" not in program:
+        return Patching(entry=entry)
+    value = program["alternatives"]
+    if value.is_sequence:
+        features = tuple(dict.fromkeys(v.integer(0, LAST_FEATURE) for v in value.items()))
+        return Patching(True, features, entry)
+    if value.text("'original' or a list of feature numbers") != "original":
+        raise value.error("alternatives are 'original', or a list of feature numbers", "a number is word * 32 + bit")
+    return Patching(True, None, entry)
+
+
+def _entry_size(value: Value) -> int:
+    if value.integer(0, 1000) not in FORMATS:
+        known = ", ".join(map(str, FORMATS))
+        raise value.error(f"no entries with {value.node.value} bytes are known", f"known are {known}")
+    return value.integer(0, 1000)
 
 
 def _refuse(program: Fields, keys: tuple[str, ...], beside: str) -> None:

@@ -1,0 +1,214 @@
+"""Code that Linux replaces while it boots, by the processor's features (``.altinstructions``).
+
+Its table has an entry for each replacement: where, by what, for which feature. The layout has changed over the years;
+the sizes of entries tell which one it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import iced_x86 as iced
+
+from verifier.asm.link import NOPS
+from verifier.errors import AsmError
+from verifier.object import limits
+from verifier.object.code import Refusal
+
+if TYPE_CHECKING:
+    from verifier.object.layout import Layout, Placed
+
+TABLE = ".altinstructions"
+#: Features that every processor has, and the bit that turns an entry's condition round.
+ALWAYS = 3 * 32 + 21
+_NEGATED, _NOT, _CALL = 1 << 15, 1, 2
+_LARGEST_FEATURE = 64 * 32
+_LONGEST_NOP = 8
+_PATCHED = "control comes to code that is replaced while the system boots, on processors"
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """``length`` bytes at ``address`` give way to ``new_length`` bytes from ``new``, with nops behind them.
+
+    That is so on processors with ``feature`` (word * 32 + bit), or without it if ``negated``. ``indirect``: what the
+    call there leads to is read from memory, and a direct call written.
+    """
+
+    address: int
+    length: int
+    new: int
+    new_length: int
+    feature: int
+    negated: bool
+    indirect: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.address + self.length
+
+    @property
+    def condition(self) -> str:
+        return f"{'without' if self.negated else 'with'} feature {self.feature}"
+
+    def holds(self, features: Collection[int]) -> bool:
+        return (self.feature in features or self.feature == ALWAYS) != self.negated
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """``read`` makes an alternative of the fields of an entry at an address; None if no such entry can be."""
+
+    layout: struct.Struct
+    read: Callable[[int, tuple[int, ...]], Alternative | None]
+
+
+def _absolute(_at: int, fields: tuple[int, ...]) -> Alternative | None:
+    place, new, feature, length, new_length, pad, pad2 = fields
+    return None if pad or pad2 else Alternative(place, length, new, new_length, feature, False)
+
+
+def _relative(at: int, fields: tuple[int, ...]) -> Alternative | None:
+    place, new, feature, length, new_length = fields[:5]
+    if any(padding > length for padding in fields[5:]):
+        return None
+    return Alternative(at + place, length, at + 4 + new, new_length, feature & ~_NEGATED, bool(feature & _NEGATED))
+
+
+def _flagged(at: int, fields: tuple[int, ...]) -> Alternative | None:
+    place, new, feature, flags, length, new_length = fields
+    if flags & ~(_NOT | _CALL):
+        return None
+    return Alternative(at + place, length, at + 4 + new, new_length, feature, bool(flags & _NOT), bool(flags & _CALL))
+
+
+#: By the size of an entry, newest first: Linux 6.3 and later; 4.1 to 5.12; 3.3 to 4.0 and 5.13 to 6.2; before 3.3.
+FORMATS = {
+    14: _Format(struct.Struct("<iiHHBB"), _flagged),
+    13: _Format(struct.Struct("<iiHBBB"), _relative),
+    12: _Format(struct.Struct("<iiHBB"), _relative),
+    24: _Format(struct.Struct("<QQHBBHH"), _absolute),
+}
+
+
+def read_alternatives(layout: Layout, entry: int | None) -> list[Alternative]:
+    """The table's entries in order; none without a table. ``entry``: their size, if the specification gives it.
+
+    Raises AsmError if the size cannot be told, or the entries make no sense.
+    """
+    found: list[Alternative] = []
+    for table in layout.placed:
+        if table.section.name == TABLE and table.data:
+            found += _entries(table, layout, (entry,) if entry else tuple(FORMATS))
+    return list(_alike(found))
+
+
+def _entries(table: Placed, layout: Layout, sizes: Iterable[int]) -> list[Alternative]:
+    fitting = {size: found for size in sizes if (found := _read(table, layout, FORMATS[size])) is not None}
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    what = f"{table.object.name}: the entries of {TABLE} "
+    if fitting:
+        possible = " or ".join(str(s) for s in fitting)
+        raise AsmError(f"{what}can have {possible} bytes", None, "say which with program.alternatives_entry")
+    raise AsmError(f"{what}make no sense", None, "sizes of 12, 13, 14 and 24 bytes are known")
+
+
+def _read(table: Placed, layout: Layout, form: _Format) -> list[Alternative] | None:
+    """The entries, if all of them are possible: they replace code by no more code than there was."""
+    if len(table.data) % form.layout.size or len(table.data) > limits.ALTERNATIVES * form.layout.size:
+        return None
+    found: list[Alternative] = []
+    for n, fields in enumerate(form.layout.iter_unpack(table.data)):
+        entry = form.read(table.address + n * form.layout.size, fields)
+        if entry is None or not _is_possible(entry, layout):
+            return None
+        found.append(entry)
+    return found
+
+
+def _is_possible(entry: Alternative, layout: Layout) -> bool:
+    if not entry.length or entry.new_length > entry.length or entry.feature >= _LARGEST_FEATURE:
+        return False
+    stretches = [(entry.address, entry.end)]
+    if entry.new_length:
+        stretches.append((entry.new, entry.new + entry.new_length))
+    holders = [(layout.at(start), end) for start, end in stretches]
+    return all(held is not None and held.section.executable and end <= held.end for held, end in holders)
+
+
+def _alike(entries: list[Alternative]) -> Iterator[Alternative]:
+    """Entries in a row for one place are all as long as the longest: those that it nests have less padding."""
+    for _, group in groupby(entries, key=lambda e: e.address):
+        some = list(group)
+        length = max(e.length for e in some)
+        yield from (replace(e, length=length) for e in some)
+
+
+def patch(entries: Iterable[Alternative], features: Collection[int], layout: Layout) -> None:
+    """Writes the replacements for a processor with these features, in order. AsmError for one that is not known."""
+    for entry in entries:
+        if not entry.holds(features):
+            continue
+        if entry.indirect:
+            what = f"{_PATCHED} {entry.condition}, by a call that is read from memory ({entry.address:#x})"
+            raise AsmError(what, None, "not supported: leave the feature out, or say 'alternatives: original'")
+        _write(entry, layout)
+
+
+def _write(entry: Alternative, layout: Layout) -> None:
+    place = layout.at(entry.address)
+    source = layout.at(entry.new) if entry.new_length else None
+    assert place is not None
+    code, missing = (b"", {}) if source is None else _moved(entry, source)
+    left = entry.length - len(code)
+    while left:
+        nop = NOPS[min(left, _LONGEST_NOP) - 1]
+        code += nop
+        left -= len(nop)
+    start = entry.address - place.address
+    data = place.data = bytearray(place.data)
+    data[start : start + entry.length] = code
+    kept = {at: name for at, name in place.missing.items() if not start <= at < start + entry.length}
+    place.missing = kept | {start + at: name for at, name in missing.items()}
+
+
+def _moved(entry: Alternative, source: Placed) -> tuple[bytes, dict[int, str]]:
+    """The replacement as it reads at its new place, and its fields that lack a symbol."""
+    start = entry.new - source.address
+    code = bytearray(source.data[start : start + entry.new_length])
+    missing = {at - start: name for at, name in source.missing.items() if start <= at < start + entry.new_length}
+    decoder = iced.Decoder(64, bytes(code), ip=entry.new)
+    while decoder.can_decode:
+        found = decoder.decode()
+        _follow(code, found, found.ip - entry.new, decoder, entry)
+    return bytes(code), missing
+
+
+def _follow(code: bytearray, found: iced.Instruction, at: int, decoder: iced.Decoder, entry: Alternative) -> None:
+    """Lets a branch out of the replacement, and an address relative to rip, mean what they meant."""
+    offsets = decoder.get_constant_offsets(found)
+    if found.is_ip_rel_memory_operand:
+        target, field, size = found.ip_rel_memory_address, offsets.displacement_offset, offsets.displacement_size
+    elif found.op_count and found.op0_kind == iced.OpKind.NEAR_BRANCH64:
+        target, field, size = found.near_branch_target, offsets.immediate_offset, offsets.immediate_size
+    else:
+        return
+    if entry.new <= target < entry.new + entry.new_length:
+        return
+    first = at + field
+    distance = int.from_bytes(code[first : first + size], "little", signed=True) + entry.new - entry.address
+    try:
+        code[first : first + size] = distance.to_bytes(size, "little", signed=True)
+    except OverflowError:
+        raise AsmError(f"the replacement of the code at {entry.address:#x} jumps too far") from None
+
+
+def undecided(entries: Iterable[Alternative]) -> dict[range, Refusal]:
+    """What to say of the code that would be replaced, where the specification does not tell by what."""
+    hint = "say 'alternatives: original' in 'program', or list the features that the processor has: [16, 235]"
+    return {range(e.address, e.end): Refusal(f"{_PATCHED} {e.condition}", hint) for e in reversed(list(entries))}
