@@ -17,13 +17,13 @@ _GROUPS = {
     "the flags": FLAGS,
     "the status flags": STATUS_FLAGS,
 }
-        *machine.program.conditions,
 
 
 def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, ...]:
     """One sentence each, in a fixed order."""
     return (
         "there is one CPU, it sees its own accesses in program order, and nobody else writes its memory",
+        *machine.program.conditions,
         *(_gate(g, machine.rsp0) for g in machine.gates.values()),
         *(_contract(c) for c in machine.contracts.values()),
         *(_context(c) for c in machine.contexts),
