@@ -164,7 +164,7 @@ def _write(entry: Alternative, layout: Layout) -> None:
     place = layout.at(entry.address)
     source = layout.at(entry.new) if entry.new_length else None
     assert place is not None
-    code, missing = (b"", {}) if source is None else _moved(entry, source)
+    code, refused = (b"", {}) if source is None else _moved(entry, source)
     left = entry.length - len(code)
     while left:
         nop = NOPS[min(left, _LONGEST_NOP) - 1]
@@ -173,20 +173,20 @@ def _write(entry: Alternative, layout: Layout) -> None:
     start = entry.address - place.address
     data = place.data = bytearray(place.data)
     data[start : start + entry.length] = code
-    kept = {at: name for at, name in place.missing.items() if not start <= at < start + entry.length}
-    place.missing = kept | {start + at: name for at, name in missing.items()}
+    kept = {at: why for at, why in place.refused.items() if not start <= at < start + entry.length}
+    place.refused = kept | {start + at: why for at, why in refused.items()}
 
 
-def _moved(entry: Alternative, source: Placed) -> tuple[bytes, dict[int, str]]:
-    """The replacement as it reads at its new place, and its fields that lack a symbol."""
+def _moved(entry: Alternative, source: Placed) -> tuple[bytes, dict[int, Refusal]]:
+    """The replacement as it reads at its new place, and its bytes that are not known."""
     start = entry.new - source.address
     code = bytearray(source.data[start : start + entry.new_length])
-    missing = {at - start: name for at, name in source.missing.items() if start <= at < start + entry.new_length}
+    refused = {at - start: why for at, why in source.refused.items() if start <= at < start + entry.new_length}
     decoder = iced.Decoder(64, bytes(code), ip=entry.new)
     while decoder.can_decode:
         found = decoder.decode()
         _follow(code, found, found.ip - entry.new, decoder, entry)
-    return bytes(code), missing
+    return bytes(code), refused
 
 
 def _follow(code: bytearray, found: iced.Instruction, at: int, decoder: iced.Decoder, entry: Alternative) -> None:

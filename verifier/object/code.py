@@ -19,24 +19,24 @@ _ENDS = frozenset(("jmp", "ret", "iret", "lret", "sysret", "sysexit", "ud2", "hl
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """Executable bytes at ``address``. ``missing``: offset of a field to the symbol it needs, which nobody defines."""
-
-    address: int
-    data: bytes
-    missing: Mapping[int, str] = field(default_factory=dict)
-
-    @property
-    def end(self) -> int:
-        return self.address + len(self.data)
-
-
-@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why control must not come to some bytes, and what to do about it."""
 
     message: str
-    hint: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Executable bytes at ``address``. ``refused``: the offsets of bytes that are not known, and why."""
+
+    address: int
+    data: bytes
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        return self.address + len(self.data)
 
 
 class Code(Mapping[int, Instruction]):
@@ -131,10 +131,9 @@ class Code(Mapping[int, Instruction]):
         for stretch, refusal in self._refusals(found):
             if stretch.start < found.next_address and found.address < stretch.stop:
                 raise AsmError(refusal.message, found.span, refusal.hint)
-        missing = next((text.missing[at] for at in range(offset, offset + found.length) if at in text.missing), None)
-        if missing is not None:
-            hint = f"a function outside the program: add '{missing}: {{}}' to 'calls'; data: to machine.percpu or data"
-            raise AsmError(f"the symbol '{missing}' is not defined", found.span, hint)
+        unknown = next((text.refused[at] for at in range(offset, offset + found.length) if at in text.refused), None)
+        if unknown is not None:
+            raise AsmError(unknown.message, found.span, unknown.hint)
         other = next((self._known[a] for a in range(found.address + 1, found.next_address) if a in self._known), None)
         if other is not None:
             hint = f"the other is {other.text}, at {other.address:#x}"

@@ -13,6 +13,7 @@ from verifier.object import limits
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from verifier.object.code import Refusal
     from verifier.object.contents import Object, ObjectSection
 
 _PAGE, _LARGE_PAGE = 4096, 2 << 20
@@ -26,7 +27,7 @@ PERCPU = ".data..percpu"
 class Placed:
     """A section of an object at its address. ``output``: the section of the program that it is a part of.
 
-    ``missing``: offset of a field to the symbol that it needs and that nobody defines.
+    ``refused``: the offsets of bytes that are not known, and why.
     """
 
     object: Object
@@ -35,7 +36,7 @@ class Placed:
     output: str
     address: int = 0
     data: bytearray | bytes = b""
-    missing: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Refusal] = field(default_factory=dict)
 
     @property
     def end(self) -> int:

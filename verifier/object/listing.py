@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 _FORMAT = re.compile(r"\s*(?P<file>\S.*?):\s+file format (?P<format>\S+)\s*", re.ASCII)
 _SECTION = re.compile(r"Disassembly of section (?P<name>.+):\s*", re.ASCII)
 _LABEL = re.compile(r"(?P<address>[0-9a-f]{8,16}) <(?P<name>.+)>:\s*", re.ASCII)
-_CODE = re.compile(r"\s*(?P<address>[0-9a-f]{1,16}):\t(?P<bytes>(?:[0-9a-f]{2} )*[0-9a-f]{2}) *(?:\t.*)?", re.ASCII)
+#: An instruction, the rest of one, or, where a symbol says that it is data, bytes and what they are as text.
+_CODE = re.compile(
+    r"\s*(?P<address>[0-9a-f]{1,16}):\t(?P<bytes>(?:[0-9a-f]{2} )*[0-9a-f]{2})(?: *| *\t.*|  +.*)",
+    re.ASCII,
+)
 _RELOCATION = re.compile(
     r"\s*(?P<address>[0-9a-f]{1,16}): (?P<type>R_X86_64_\w+)\s+(?P<symbol>\S+?)(?P<addend>[-+]0x[0-9a-f]{1,16})?\s*",
     re.ASCII,

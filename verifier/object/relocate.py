@@ -51,25 +51,29 @@ _FROM_TABLE = ("R_X86_64_GOTPCREL", "R_X86_64_GOTPCRELX", "R_X86_64_REX_GOTPCREL
 _PC32 = RULES["R_X86_64_PC32"]
 
 
-def relocate(data: bytearray, entry: Relocation, value: int, address: int, where: str) -> None:
+def size_of(entry: Relocation) -> int:
+    """How many bytes a relocation writes; of one that is not known, how many it might."""
+    return RULES[entry.type].size if entry.type in RULES else 4 if entry.type in _FROM_TABLE else 8
+
+
+def relocate(data: bytearray, entry: Relocation, value: int, address: int) -> None:
     """Writes ``value`` (S + A) at the relocation's offset in ``data``, which lies at ``address``.
 
-    ``where`` names the place in messages. Raises AsmError for a type not known, a place outside of ``data``, a
-    value that does not fit.
+    Raises AsmError for a type not known, a place outside of ``data``, a value that does not fit.
     """
     if entry.type == "R_X86_64_NONE":
         return
     rule, offset = RULES.get(entry.type, _PC32), entry.offset
     if not 0 <= offset <= len(data) - rule.size:
-        raise AsmError(f"{where}: a relocation outside of its section, which has {len(data):#x} bytes")
+        raise AsmError(f"a relocation outside of its section, which has {len(data):#x} bytes")
     if entry.type in _FROM_TABLE:
-        offset -= _without_table(data, offset, where)
+        offset -= _without_table(data, offset)
     elif entry.type not in RULES:
         hint = "link the object into an executable without them, statically"
-        raise AsmError(f"{where}: relocations of type {entry.type} are not supported", None, hint)
+        raise AsmError(f"relocations of type {entry.type} are not supported", None, hint)
     number = (value - (address + offset if rule.relative else 0)) % _ADDRESSES
     if not _fits(number, rule):
-        raise AsmError(f"{where}: {number:#x} does not fit a relocation of type {entry.type}")
+        raise AsmError(f"{number:#x} does not fit a relocation of type {entry.type}")
     data[offset : offset + rule.size] = (number % (1 << 8 * rule.size)).to_bytes(rule.size, "little")
 
 
@@ -82,7 +86,7 @@ def _fits(number: int, rule: Rule) -> bool:
     return number < 1 << (bits - 1) or number >= _ADDRESSES - (1 << (bits - 1))
 
 
-def _without_table(data: bytearray, at: int, where: str) -> int:
+def _without_table(data: bytearray, at: int) -> int:
     """Rewrites the instruction that would read the table; by how many bytes its field moves down.
 
     ``mov x@GOTPCREL(%rip), %r`` becomes ``lea x(%rip), %r``; ``call *x@GOTPCREL(%rip)`` becomes ``addr32 call x``;
@@ -98,4 +102,4 @@ def _without_table(data: bytearray, at: int, where: str) -> int:
     if (opcode, modrm) == (0xFF, 0x25):
         data[at - 2], data[at + 3] = 0xE9, 0x90
         return 1
-    raise AsmError(f"{where}: a use of the global offset table that is not supported", None, "write no @GOTPCREL")
+    raise AsmError("a use of the global offset table that is not supported", None, "write no @GOTPCREL")
