@@ -36,7 +36,7 @@ properties:
   subject: {{that: "{that}", at: {at}}}
 """
 CALLED = "nmi: cld\n pushq %rax\n pushq %rbx\n call helper\nafter: popq %rbx\n popq %rax\n iretq\n"
-HANDLED = "nmi: nop\nwork: call helper\nafter: iretq\n"
+HANDLED = "nmi: cld\nwork: call helper\nafter: iretq\n"
 PAGE_FAULT = "page_fault: {contract: {%s}, gate: interrupt}"
 
 
@@ -122,3 +122,67 @@ def struck(folder: Path) -> list[str]:
     trace = concretise(prover, result)
     assert trace is not None
     return [event for event, _, _ in trace.schedule]
+
+
+NESTED = "nmi: cld\nwork: call helper\nafter: incq %gs:base\n iretq\n"
+POWERS = [
+    # requires
+    ("requires: [df == 0]", "progress", "run", "proved"),
+    ("requires: [df == 1]", "progress", "run", "refuted"),
+    ("requires: ['rsp == nmi_ist.top - 48', '0(%rsp) == after']", "progress", "run", "proved"),
+    ("requires: ['rsp == nmi_ist.top - 48', '0(%rsp) == nmi']", "progress", "run", "refuted"),
+    ("requires: [nmi_blocked == 1]", "progress", "run", "proved"),
+    ("requires: ['gs_base == percpu.base and %gs:seen == 0']", "progress", "run", "proved"),
+    ("requires: ['%gs:base != 5']", "progress", "run", "refuted"),
+    ("requires: ['%gs:base != 5 or %gs:base == 5']", "progress", "run", "proved"),
+    ("requires: ['rflags & 2', 'not (rflags & 0x200)']", "progress", "run", "proved"),
+    ("requires: ['rax == 0']", "unreachable(after)", "run", "refuted"),
+    ("requires: ['0(%rax) == 0']", "progress", "run", "unknown"),
+    ("requires: ['-64(%rsp) s< 0 -> %gs:seen < 1']", "progress", "run", "proved"),
+    ("requires: [if == 0], may: [change_if]", "if == 0", "after", "refuted"),
+    # iret
+    ("may: [iret]", "nmi_blocked == 1", "after", "refuted"),
+    ("may: [iret]", "nmi_blocked == 0", "after", "refuted"),
+    ("may: [iret]", "intact(frame)", "run", "refuted"),
+    ("", "intact(frame)", "run", "proved"),
+    ("may: [iret], never: [nmi]", "nmi_blocked == 1 or rip == after", "run", "refuted"),
+    # schedule: NMIs are blocked in an NMI's handler
+    ("may: [schedule]", "progress", "run", "refuted"),
+    # not_return
+    ("may: [not_return]", "progress", "run", "proved"),
+    ("may: [not_return]", "restored(rip, rsp, gs_base)", "run", "proved"),
+    ("returns: never", "progress", "run", "proved"),
+    ("returns: never", "unreachable(after)", "run", "proved"),
+    ("returns: never", "restored(rip)", "run", "vacuous"),
+    # gives
+    ("gives: {rax: rdi}", "rax == interrupted.rdi", "after", "proved"),
+    ("gives: {rax: rdi}", "rdi == interrupted.rdi", "after", "refuted"),
+    ("gives: {rbx: '$nmi + 1'}", "rbx == nmi + 1", "after", "proved"),
+    ("gives: {cr2: 'cr3 + 8', zf: 'rdi == 0'}", "cr2 == cr3 + 8 and (zf == 1 -> interrupted.rdi == 0)", "after", "proved"),
+    ("gives: {rax: 'nmi_ist.top - rsp'}", "rax == 48", "after", "proved"),
+    # changes
+    ("changes: [cr2]", "cr2 == interrupted.cr2", "after", "refuted"),
+    ("changes: [cr2]", "cr3 == interrupted.cr3", "after", "proved"),
+    ("changes: [df]", "df == 0", "after", "refuted"),
+    ("changes: [rbx]", "rbx == interrupted.rbx", "after", "refuted"),
+    ("changes: [rbx]", "rbp == interrupted.rbp", "after", "proved"),
+    # writes
+    ("writes: ['%gs:seen']", "%gs:seen == 0", "after", "refuted"),
+    ("writes: ['%gs:base']", "%gs:seen == 0", "after", "proved"),
+    ("writes: ['dword %gs:(seen+4)']", "dword %gs:seen == 0", "after", "proved"),
+    ("writes: ['dword %gs:(seen+4)']", "dword %gs:(seen+4) == 0", "after", "refuted"),
+    ("writes: ['8(%rsp)']", "restored(rip)", "run", "refuted"),
+    ("writes: ['byte 24(%rsp)']", "restored(rip)", "run", "proved"),
+    ("writes: ['byte 24(%rsp)']", "restored(rflags)", "run", "refuted"),
+    ("writes: [percpu]", "%gs:seen == 0", "after", "refuted"),
+    ("writes: ['0(%rdi)']", "progress", "run", "refuted"),
+    ("writes: ['4096(%rsp)']", "progress", "run", "refuted"),
+    # abi
+    ("abi: none", "rbx == interrupted.rbx", "after", "refuted"),
+    ("abi: none, keeps: [rbx]", "rbx == interrupted.rbx", "after", "proved"),
+]
+
+
+@pytest.mark.parametrize(("contract", "that", "at", "verdict"), POWERS)
+def test_powers(tmp_path: Path, contract: str, that: str, at: str, verdict: str) -> None:
+    assert judge(tmp_path, NESTED, that, at, calls=f"helper: {{{contract}}}").verdict == verdict

@@ -12,7 +12,7 @@ from spec_project import SPEC, Project
 
 from verifier.machine.events import EVENTS
 from verifier.spec import schema
-from verifier.spec.contracts import CHANGE_IF
+from verifier.spec.contracts import POWERS
 from verifier.spec.gates import RAISABLE, SEGMENTS
 
 #: Mistakes that a schema cannot see: they need the program, another part of the file, or the text itself.
@@ -155,5 +155,5 @@ def test_enumerations_follow_the_tables() -> None:
     parts = schema()["properties"]
     assert set(schema()["$defs"]["event"]["enum"]) == set(EVENTS)
     may = schema()["$defs"]["contract"]["properties"]["may"]["items"]["enum"]
-    assert set(may) == {*RAISABLE, CHANGE_IF}
+    assert set(may) == {*RAISABLE, *POWERS}
     assert set(parts["machine"]["properties"]["segments"]["properties"]) == set(SEGMENTS)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from verifier.asm.program import Program
+    from verifier.ir.formula import Formula
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,29 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Operand:
+    """``size`` bytes that hidden code writes at an address, which is that of the state where control enters."""
+
+    address: Formula
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
-    """What code that is not shown may do (a hole; later, a call that leaves the program).
+    """What code that is not shown may do: a hole, a function that is called, a handler.
 
     ``clobbers``: cells that may hold anything whenever an event strikes inside and at its end, in the order of
     `verifier.ir.cells.CELL_NAMES` (with ``if`` among them where it may set or clear IF). ``may_raise``: names of
     faults that may strike inside, any number of times. ``stack``: bytes below RSP that it uses; they hold anything
     while it runs and afterwards; RSP stands at the lowest of them while it runs. ``writes``: names of data that may
-    hold anything from then on. ``saves``: general registers, clobbered too, that it pushes first and pops last: they
-    lie on its stack while it runs, 8 bytes each, above the bytes of ``stack``.
+    hold anything from then on; ``regions``: those of whole regions; ``operands``: other memory. ``saves``: general
+    registers, clobbered too, that it pushes first and pops last: they lie on its stack while it runs, 8 bytes each,
+    above the bytes of ``stack``; above them lie `notes`.
+
+    ``requires``: truths where control enters; if one is false, the run ends there (``broken-contract``). ``irets``: it
+    may execute an IRET at any moment, which unblocks NMIs. ``returns``: whether it comes to its end. ``gives``: cells
+    that have, at its end, the value of a formula where control entered. ``never``: events that are taken not to
+    strike inside. ``schedules`` says only what the precondition and ``irets`` are for.
     """
 
     name: str
@@ -96,11 +111,26 @@ class Contract:
     stack: int = 0
     writes: tuple[str, ...] = ()
     saves: tuple[str, ...] = ()
+    kind: Literal["hole", "function", "handler"] = "hole"
+    requires: tuple[Formula, ...] = ()
+    gives: tuple[tuple[str, Formula], ...] = ()
+    regions: tuple[str, ...] = ()
+    operands: tuple[Operand, ...] = ()
+    irets: bool = False
+    schedules: bool = False
+    returns: Literal["always", "maybe", "never"] = "always"
+    never: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Formula, ...]:
+        """What is worked out where control enters, and lies on its stack while it runs: what it gives, and where it
+        writes."""
+        return (*(formula for _, formula in self.gives), *(o.address for o in self.operands))
 
     @property
     def depth(self) -> int:
         """How far below its start RSP stands while the code runs, in bytes."""
-        return self.stack + 8 * len(self.saves)
+        return self.stack + 8 * (len(self.saves) + len(self.gives) + len(self.operands))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,4 +68,7 @@ MISHAPS: dict[str, str] = {
     "no-gate": "an event strikes whose vector has no gate in the specification",
     "double-fault": "a fault while a fault is delivered, and no gate for double_fault",
     "shutdown": "a fault while a double fault is delivered: the processor shuts down",
+    "broken-contract": "code that is not shown is entered although what its contract requires does not hold",
 }
+#: How a run ends in hidden code that may stay away: neither at home nor by a mishap.
+NO_RETURN = "no-return"

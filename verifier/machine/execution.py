@@ -35,7 +35,7 @@ class Fault(Exception):
 
 
 class Mishap(Exception):
-    """The run ends here, and not at home: ``kind`` is one of `verifier.machine.events.MISHAPS`."""
+    """The run ends here, and not at home: ``kind`` is one of `verifier.machine.events.MISHAPS`, or `NO_RETURN`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(kind, detail)
@@ -124,6 +124,17 @@ class Execution:
         if can == "sat" and cannot == "sat":
             self.open.append((*self.taken, False))
         return can == "sat"
+
+    def either(self, kind: str) -> bool:
+        """A choice of one bit, of which both values are another way on."""
+        value, answer = self.choose(kind, 1), True
+        if len(self.taken) < len(self._answers):
+            answer = self._answers[len(self.taken)]
+        else:
+            self.open.append((*self.taken, False))
+        self.taken.append(answer)
+        self._path.add(value if answer else not_(value))
+        return answer
 
     def choose(self, kind: str, width: int) -> Term:
         """An arbitrary value, recorded for the concrete re-execution."""

@@ -89,12 +89,14 @@ class Stepper:
     def can_arise(self, state: State, name: str) -> bool:
         """Whether an event can come up at this boundary at all: faults only where a contract says so."""
         contract = self.hole_at(state)
+        if contract is not None and name in contract.never:
+            return False
         return EVENTS[name].asynchronous or (contract is not None and name in contract.may_raise)
 
     def strike(self, state: State, name: str) -> Iterator[Edge]:
         """Every way an event that can arise strikes at this boundary, or is held back (`HELD`) by a mask."""
         event, contract = EVENTS[name], self.hole_at(state)
-        if event.blocks_nmi and state.nmi_blocked:
+        if event.blocks_nmi and state.nmi_blocked and not (contract is not None and contract.irets):
             return iter(())
         return self._edges(state, name, lambda x: _strike(x, event, contract))
 
@@ -154,6 +156,8 @@ def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool
 def _strike(x: Execution, event: Event, contract: Contract | None) -> bool:
     if contract is not None:
         run_hole(x, contract)
+    if event.blocks_nmi and x.nmi_blocked:
+        return False
     if x.decide(masked(x, event)):
         return False
     held = _held_trap(x)

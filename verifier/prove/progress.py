@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import End, Node
+from verifier.machine.events import NO_RETURN
 from verifier.machine.state import HOME
 from verifier.machine.step import EXECUTE
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def stuck_nodes(graph: Graph) -> list[Node]:
     """The explored nodes from which no event-free run comes home, cheapest first.
 
-    A run that ends where the engine could not go on may come home: no node is said to be stuck for it.
+    A run that ends in hidden code that may stay away is over as its contract allows. One that ends where the engine
+    could not go on may come home: no node is said to be stuck for it.
     """
     nodes = [n for n in graph.nodes if n.merged is None and n.state.rip != HOME]
     predecessors: dict[Node, list[Node]] = {}
@@ -25,7 +27,7 @@ def stuck_nodes(graph: Graph) -> list[Node]:
         for target in quiet_successors(node):
             if isinstance(target, Node):
                 predecessors.setdefault(target, []).append(node)
-            elif target.kind in ("home", "unresolved") and node not in reaches:
+            elif target.kind in ("home", NO_RETURN, "unresolved") and node not in reaches:
                 reaches.add(node)
                 work.append(node)
     while work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from verifier.machine.events import NO_RETURN
 from verifier.recheck.errors import Refused
 from verifier.recheck.execute import EXECUTE, Machine
 from verifier.recheck.expression import TRUE, Expr, all_of, any_of, eq, substitute, var
@@ -120,6 +121,8 @@ class Closure:
         self, listed: Listed, action: str, outcome: Outcome, ghost: Ghost, where: str
     ) -> Iterable[Way]:
         step, what = outcome.step, "its instruction" if action == EXECUTE else f"the event {action}"
+        if outcome.ended == NO_RETURN:
+            return [Way(step, 0)]  # the contract lets a run end there
         if outcome.ended is not None:
             if self._monitors.complete(ghost):
                 raise Refused(f"{where}: {what} ends the run ({outcome.ended}: {outcome.detail})")
@@ -276,7 +279,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A step without an event: ``rank`` is that of where it leads, 0 for home, None if that has none."""
+    """A step without an event: ``rank`` is that of where it leads, 0 for home and for code that may stay away, None if
+    that has none."""
 
     step: Step
     rank: int | None

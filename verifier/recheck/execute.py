@@ -9,8 +9,9 @@ from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
 from verifier.lift import lift
 from verifier.machine.events import BY_VECTOR, EVENTS, Event
+from verifier.recheck import hidden
 from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
-from verifier.recheck.expression import Expr, and_, concat, const, eq, ite, not_, offset, operation, or_
+from verifier.recheck.expression import Expr, and_, concat, const, eq, ite, not_, operation, or_
 from verifier.recheck.ghost import HOME
 from verifier.recheck.returns import expect_loadable, iret, sysret
 from verifier.recheck.step import Fault, Impossible, Mishap, State, Step, Undecided
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from verifier.recheck.world import World
 
 EXECUTE = "execute"
-_STACK = Access(stack=True)
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
 _AFTER_SS = const(2, 2)
@@ -71,7 +71,9 @@ class Machine:
         event, contract = EVENTS[name], self._hole(state)
         if not event.asynchronous and (contract is None or name not in contract.may_raise):
             return
-        if event.blocks_nmi and state.nmi_blocked:
+        if contract is not None and name in contract.never:
+            return
+        if event.blocks_nmi and state.nmi_blocked and not (contract is not None and contract.irets):
             return  # N2; one that is held pending strikes where the block ends
         yield from self._outcomes(state, lambda step: _strike(step, event, contract))
 
@@ -103,7 +105,9 @@ class Machine:
 
 def _strike(step: Step, event: Event, contract: Contract | None) -> None:
     if contract is not None:
-        _run_on(step, contract)
+        hidden.run_on(step, contract)
+    if event.blocks_nmi and step.nmi_blocked:
+        raise _Held
     if event.maskable and not step.decide(and_(step.get("if"), eq(step.get("inhibit"), const(0, 2)))):
         raise _Held  # S1, S3
     trap = _trap_held(step)
@@ -129,46 +133,6 @@ def _single_step(step: Step) -> None:
     step.put("dr6", or_(step.get("dr6"), const(_DR6_BS, 64)))
     rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
     deliver(step, of_event(step, "debug", rip))
-
-
-# hidden code
-
-
-def _run_on(step: Step, contract: Contract) -> None:
-    """Hidden code runs for a while: what its contract lets it change can be anything."""
-    for cell in contract.clobbers:
-        step.put(cell, step.choose(CELLS[cell]))
-    if contract.stack:
-        rsp = step.get("rsp")
-        place = step.world.find(rsp, contract.stack)
-        if place is None and not step.world.is_anchored(rsp):
-            raise Undecided(f"{contract.name} uses a stack whose place is not known")
-        if place is None or not step.world.machine.regions[place[0]].writable:
-            raise Mishap("wild-write", f"the stack of {contract.name}")
-        for i in range(0, contract.stack, 8):
-            step.write((place[0], place[1] + i), step.choose(64))
-    for name in contract.writes:
-        found = step.world.machine.datum(name)
-        assert found is not None, name
-        step.write((found[0].name, found[1].offset), step.choose(8 * found[1].size))
-
-
-def _saved(step: Step, contract: Contract) -> list[tuple[Expr, str]]:
-    rsp = step.get("rsp")
-    return [(offset(rsp, contract.stack + 8 * i), cell) for i, cell in enumerate(contract.saves)]
-
-
-def _enter_hole(step: Step, contract: Contract) -> None:
-    step.put("rsp", offset(step.get("rsp"), -contract.depth))
-    for address, cell in _saved(step, contract):
-        step.store(address, step.get(cell), _STACK)
-
-
-def _leave_hole(step: Step, contract: Contract) -> None:
-    _run_on(step, contract)
-    for address, cell in _saved(step, contract):
-        step.put(cell, step.load(address, 8, _STACK))
-    step.put("rsp", offset(step.get("rsp"), contract.depth))
 
 
 # instructions
@@ -290,7 +254,7 @@ class _Body:
                 step.go(args[0])
             case "hole_enter" | "hole_body" as opcode, _:
                 contract = step.world.machine.contracts[str(self._block.instruction.hole)]
-                (_enter_hole if opcode == "hole_enter" else _leave_hole)(step, contract)
+                (hidden.enter if opcode == "hole_enter" else hidden.leave)(step, contract)
                 step.go(self._next())
             case opcode, int(number):
                 self._system(opcode, number)

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from verifier.ir.cells import FLAGS, STATUS_FLAGS
-from verifier.machine.config import Context, Contract, Gate, MachineConfig, Pointer, Segment
-from verifier.spec.names import GENERAL_BUT_RSP
+from verifier.machine.config import Context, Gate, MachineConfig, Pointer, Segment
+from verifier.spec.hidden import sentence
 
 if TYPE_CHECKING:
     from verifier.spec.model import Environment
-
-_GROUPS = {
-    "the general registers but rsp": GENERAL_BUT_RSP,
-    "the flags": FLAGS,
-    "the status flags": STATUS_FLAGS,
-}
 
 
 def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, ...]:
@@ -25,7 +18,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         "there is one CPU, it sees its own accesses in program order, and nobody else writes its memory",
         *machine.program.conditions,
         *(_gate(g, machine.rsp0) for g in machine.gates.values()),
-        *(_contract(c) for c in machine.contracts.values()),
+        *(sentence(c) for c in machine.contracts.values()),
         *(_context(c) for c in machine.contexts),
         *_home(machine.contexts),
         _segments(machine.segments.values()),
@@ -47,29 +40,6 @@ def _gate(gate: Gate, rsp0: str | None) -> str:
     if rsp0 and not gate.stack:
         stack += f", from CPL 3 on {rsp0}"
     return f"{gate.event} (vector {gate.vector}) enters through {article} gate ({effect}) {stack}"
-
-
-def _contract(contract: Contract) -> str:
-    raised = f"{_list(contract.may_raise)} any number of times" if contract.may_raise else "nothing"
-    may_if = "may" if "if" in contract.clobbers else "may not"
-    changed = _grouped(c for c in contract.clobbers if c not in ("if", "rf") and c not in contract.saves)
-    saved = f"saves and restores {_grouped(contract.saves)} on its stack, " if contract.saves else ""
-    writes = f", writes {_list(contract.writes)}" if contract.writes else ", writes no named data"
-    return (
-        f"{contract.name} may raise {raised}, {may_if} change IF, may change {changed}, {saved}"
-        f"leaves all other registers and flags but RF alone throughout, uses {contract.depth} bytes of stack{writes}"
-    )
-
-
-def _grouped(cells: Iterable[str]) -> str:
-    """Cells by name, whole groups by the name of the group."""
-    left = list(cells)
-    words = []
-    for name, group in _GROUPS.items():
-        if set(group) <= set(left):
-            words.append(name)
-            left = [c for c in left if c not in group]
-    return _list(words + left)
 
 
 def _context(context: Context) -> str:

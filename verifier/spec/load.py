@@ -91,7 +91,7 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         regions,
         gates=read_gates(part, names, regions),
         segments=segments_of(selectors),
-        contracts=read_contracts(spec, part, program, names),
+        contracts=read_contracts(spec, part, program, names, regions),
         contexts=contexts,
         kernel_cs=selectors["kernel_cs"],
         rsp0=part.get("rsp0", lambda v: stack_name(v, regions), None),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from verifier.asm.program import Instruction
     from verifier.ir.ops import Block
-    from verifier.machine.config import MachineConfig
+    from verifier.machine.config import Contract, MachineConfig
     from verifier.machine.events import Event
     from verifier.trace.run import ConcreteState, Move, Start
 
@@ -168,6 +168,8 @@ class Interpreter:
             if self._in_hole(instruction):
                 assert instruction is not None
                 self._terminators.holes.run_on(work, instruction)
+            if event.name == "nmi" and work.nmi_blocked:
+                raise Disagreement(f"nmi is delivered at {state.rip:#x}, where NMIs are still blocked")
             if event.maskable and not work.cells["if"]:
                 raise Disagreement(f"{event.name} at {state.rip:#x}, where IF=0 masks it")
             self._delivery.event(work, event, state.rip, self._injected(work, event))
@@ -184,7 +186,10 @@ class Interpreter:
                 raise Disagreement(f"{event.name} is injected at {state.rip:#x}, which is inside no hole")
             if event.name not in holes.contract(instruction).may_raise:
                 raise Disagreement(f"no {event.name} may be raised in the hole {instruction.hole}")
-        if event.name == "nmi" and state.nmi_blocked:
+        contract = self._contract_here(instruction)
+        if contract is not None and event.name in contract.never:
+            raise Disagreement(f"{event.name} strikes in {contract.name}, which never has one")
+        if event.name == "nmi" and state.nmi_blocked and not (contract is not None and contract.irets):
             raise Disagreement(f"nmi is delivered at {state.rip:#x}, where NMIs are blocked")
         if event.maskable and state.cells["inhibit"]:
             raise Disagreement(f"{event.name} at {state.rip:#x}, in the shadow of STI or MOV SS")
@@ -194,6 +199,12 @@ class Interpreter:
     @staticmethod
     def _in_hole(instruction: Instruction | None) -> bool:
         return instruction is not None and instruction.mnemonic == "hole_body"
+
+    def _contract_here(self, instruction: Instruction | None) -> Contract | None:
+        """That of the hidden code that control is in."""
+        if instruction is None or not self._in_hole(instruction):
+            return None
+        return self._terminators.holes.contract(instruction)
 
     @staticmethod
     def _injected(work: Work, event: Event) -> int | None:

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING
 
 from verifier.errors import InternalError, SpecError
 from verifier.ir.cells import CELLS
-from verifier.trace.interpreter.work import MASK64
+from verifier.ir.evaluate import evaluate
+from verifier.ir.ops import Access
+from verifier.machine.events import NO_RETURN
+from verifier.trace.interpreter.work import MASK64, Fault, Mishap
+from verifier.trace.run import Disagreement
 
 if TYPE_CHECKING:
     from verifier.asm.program import Instruction
+    from verifier.ir.formula import Formula
+    from verifier.ir.ops import Operation
     from verifier.machine.config import Contract, MachineConfig
     from verifier.trace.interpreter.memory import Memory
     from verifier.trace.interpreter.work import Work
@@ -30,7 +36,11 @@ class Holes:
 
     def enter(self, work: Work, instruction: Instruction) -> None:
         contract = self.contract(instruction)
+        for wanted in contract.requires:
+            if not self._value(work, wanted, contract):
+                raise Mishap("broken-contract", f"{contract.name} requires {wanted.text}")
         values = [work.cells[cell] for cell in contract.saves]
+        values += [self._value(work, formula, contract) for formula in contract.notes]
         bytes_used = contract.stack + 8 * len(values)
         work.cells["rsp"] = (work.cells["rsp"] - bytes_used) & MASK64
         for i, value in enumerate(values):
@@ -38,19 +48,26 @@ class Holes:
         work.rip = instruction.next_address
 
     def leave(self, work: Work, instruction: Instruction) -> None:
-        self.run_on(work, instruction)
         contract = self.contract(instruction)
+        if contract.returns == "never" or (contract.returns == "maybe" and work.choices.take("hole.ends", 1)):
+            raise Mishap(NO_RETURN, f"{contract.name} does not return")
+        self.run_on(work, instruction)
         address = work.cells["rsp"] + contract.stack
         for cell in contract.saves:
             work.cells[cell] = self._memory.pop(work, address & MASK64, 8)
             address += 8
-        work.cells["rsp"] = address & MASK64
+        for cell, _ in contract.gives:
+            work.cells[cell] = self._memory.pop(work, address & MASK64, 8) & ((1 << CELLS[cell]) - 1)
+            address += 8
+        work.cells["rsp"] = (address + 8 * len(contract.operands)) & MASK64
         work.rip = instruction.next_address
 
     def run_on(self, work: Work, instruction: Instruction) -> None:
         """Let the hidden code run for a while: everything it clobbers takes the value that is chosen."""
         contract = self.contract(instruction)
         lowest = work.cells["rsp"]
+        if contract.irets and work.nmi_blocked:
+            work.nmi_blocked = not work.choices.take("hole.iret", 1)
         for cell in contract.clobbers:
             work.cells[cell] = work.choices.take(f"hole.{cell}", CELLS[cell])
         if contract.stack:
@@ -64,3 +81,42 @@ class Holes:
             region, datum = found
             value = work.choices.take("hole.memory", 8 * datum.size)
             self._memory.write(work, self._memory.bases[region.name] + datum.offset, datum.size, value)
+        for name in contract.regions:
+            self._fill(work, self._memory.bases[name], self._machine.regions[name].size)
+        first = lowest + contract.stack + 8 * (len(contract.saves) + len(contract.gives))
+        for i, operand in enumerate(contract.operands):
+            self._fill(work, self._memory.pop(work, (first + 8 * i) & MASK64, 8), operand.size)
+
+    def _fill(self, work: Work, address: int, size: int) -> None:
+        """Any bytes, in pieces of eight."""
+        self._memory.expect_writable(address, size)
+        for done in range(0, size, 8):
+            piece = min(8, size - done)
+            self._memory.write(work, address + done, piece, work.choices.take("hole.memory", 8 * piece))
+
+    def _value(self, work: Work, formula: Formula, contract: Contract) -> int:
+        """What a formula is worth where control enters."""
+        values: list[int] = []
+        try:
+            for operation in formula.operations:
+                values.append(self._result(work, operation, tuple(values[a.index] for a in operation.args)))
+        except (Fault, Mishap):
+            raise Disagreement(f"the contract of {contract.name} reads memory that is not there") from None
+        return values[-1]
+
+    def _result(self, work: Work, operation: Operation, args: tuple[int, ...]) -> int:
+        assert operation.result is not None
+        width = operation.result.width
+        match operation.opcode, operation.attr:
+            case "const", int(value):
+                return value
+            case "get", "nmi_blocked":
+                return int(work.nmi_blocked)
+            case "get", str(cell):
+                return work.cells[cell]
+            case "base" | "top" as edge, str(region):
+                size = self._machine.regions[region].size if edge == "top" else 0
+                return (self._memory.bases[region] + size) & MASK64
+            case "load", Access() as access:
+                return self._memory.load(work, args[0], width // 8, access)
+        return evaluate(operation.opcode, args, tuple(a.width for a in operation.args), width, operation.attr)
