@@ -150,6 +150,8 @@ class Meaning:
 
     def _memory(self, e: MemoryRef) -> Term:
         address = const(e.disp, 64)
+        if e.region is not None:
+            address = add(self._layout.base(e.region), address)
         if e.base is not None:
             address = add(self.now(e.base), address)
         if e.index is not None:

@@ -163,6 +163,8 @@ class Meaning:
 
     def _memory(self, e: MemoryRef) -> Expr:
         address = const(e.disp, 64)
+        if e.region is not None:
+            address = operation("add", (self._step.world.bases[e.region], address), 64)
         if e.index is not None:
             scaled = operation("mul", (self._now(e.index), const(e.scale, 64)), 64)
             address = operation("add", (scaled, address), 64)

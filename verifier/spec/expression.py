@@ -27,7 +27,10 @@ class CellRef:
 
 @dataclass(frozen=True, slots=True)
 class MemoryRef:
-    """A memory operand, read now: segment base + base + index*scale + disp; ``width`` in bits."""
+    """A memory operand, read now: segment base + base + index*scale + disp; ``width`` in bits.
+
+    ``region``: the lowest address of this region is added too (a datum on a stack).
+    """
 
     segment: str | None
     base: str | None
@@ -35,6 +38,7 @@ class MemoryRef:
     scale: int
     disp: int
     width: int
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from verifier.spec.names import DataName, Names
 from verifier.spec.program import read_program
 from verifier.spec.properties import read_properties
 from verifier.spec.sources import project_root, read_sources
+from verifier.spec.stacks import read_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,9 +79,10 @@ def _names(program: Program, data: dict[str, DataName], regions: Iterable[str]) 
 def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: tuple[Declared, ...]) -> Model:
     """What can be said once the program is assembled."""
     data = memory.placed(declared, program)
-    empty = memory.together(part, memory.stacks(part), memory.data_regions(declared, data, program))
-    names = _names(program, data, empty)
-    regions = memory.with_initial_values(empty, declared, names)
+    stacks = read_stacks(part, data, program)
+    empty = memory.together(part, stacks.regions, memory.data_regions(declared, data, program))
+    names = _names(program, data | stacks.names, empty)
+    regions = memory.with_initial_values(empty, (*declared, *stacks.declared), names)
     selectors = read_selectors(part)
     outside = spec["environment"].fields(_ENVIRONMENT, required=("interrupted", "events"))
     contexts = read_contexts(outside, selectors)

@@ -147,31 +147,6 @@ def _sizes(program: Program, section: Section) -> dict[str, tuple[int, int]]:
     return {name: place for name, place in sizes.items() if place[1]}
 
 
-def stacks(machine: Fields) -> dict[str, Region]:
-    """The regions of ``machine.stacks`` and ``machine.interrupted_stack``."""
-    regions = {}
-    for key, value in machine.entries("stacks"):
-        name = key.identifier("a stack's name", dots=False)
-        if name in (PERCPU, INTERRUPTED):
-            raise key.error(f"'{name}' is the name of another region", "choose another name")
-        fields = value.fields(("size",), required=("size",))
-        regions[name] = Region(name, "stack", fields["size"].integer(64, MAX_SIZE, 16))
-    size, alignment = 4096, 8
-    if "interrupted_stack" in machine:
-        fields = machine["interrupted_stack"].fields(("size", "alignment"))
-        size = fields.get("size", lambda v: v.integer(512, MAX_SIZE, 16), size)
-        alignment = fields.get("alignment", lambda v: _power_of_two(v, 16), alignment)
-    regions[INTERRUPTED] = Region(INTERRUPTED, "interrupted", size, alignment=alignment)
-    return regions
-
-
-def _power_of_two(value: Value, high: int) -> int:
-    number = value.integer(1, high)
-    if number & (number - 1):
-        raise value.error(f"{value.path} must be a power of two, not {number}")
-    return number
-
-
 def data_regions(
     declared: Iterable[Declared], names: Mapping[str, DataName], program: Program
 ) -> dict[str, Region]:

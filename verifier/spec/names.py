@@ -69,11 +69,13 @@ STATE: dict[str, CellRef] = {
 
 @dataclass(frozen=True, slots=True)
 class DataName:
-    """A named datum: ``address`` is its offset from the GS base if ``percpu``; ``size`` in bytes."""
+    """A named datum: ``address`` is its offset from the GS base if ``percpu``, from the lowest address of ``region``
+    if that is given; ``size`` in bytes."""
 
     address: int
     size: int
     percpu: bool
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

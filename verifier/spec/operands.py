@@ -106,7 +106,11 @@ class Scope:
         """The value of a symbol, or a per-CPU name's offset."""
         word = str(token)
         if word in self.names.data:
-            return self.names.data[word].address
+            datum = self.names.data[word]
+            if datum.region is not None:
+                message = f"'{word}' lies on a stack, which can be anywhere"
+                raise self.error(token, message, f"write {datum.region}.base + {datum.address:#x} for its address")
+            return datum.address
         if word in self.names.symbols:
             return self.names.symbols[word]
         raise self.unknown(token, word, "name", [*self.names.symbols, *self.names.data])
@@ -120,7 +124,7 @@ class Scope:
         if width is None and datum.size not in (1, 2, 4, 8):
             message = f"'{word}' has {datum.size} bytes: no access is that wide"
             raise self.error(token, message, "put byte, word, dword or qword before it")
-        return MemoryRef(segment, None, None, 1, signed(datum.address), width or datum.size * 8)
+        return MemoryRef(segment, None, None, 1, signed(datum.address), width or datum.size * 8, datum.region)
 
     def _no_datum(self, token: Token, segment: str | None, datum: DataName | None) -> SpecError:
         word = str(token)

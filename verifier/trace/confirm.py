@@ -145,6 +145,8 @@ class View:
 
     def _memory(self, e: MemoryRef) -> int:
         address = e.disp
+        if e.region is not None:
+            address += self._trace.start.bases[e.region]
         if e.base is not None:
             address += self._now(e.base)
         if e.index is not None:
