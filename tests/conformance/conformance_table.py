@@ -41,7 +41,7 @@ MANUAL = {
     "A13": "taken for granted",
     "A14": "taken for granted",
 }
-_RULE = re.compile(r"\b[NSPFRIHA]\d\d?\b")
+_RULE = re.compile(r"\b[NSPFRIHAE]\d\d?\b")
 
 
 def scenarios_of(rule: str) -> list[Scenario]:
@@ -124,7 +124,7 @@ class Bench:
 
 def rows(text: str) -> dict[str, list[str]]:
     """Each rule's row of the document, by its number."""
-    lines = (line for line in text.splitlines() if re.match(r"\| [NSPFRIHA]\d\d? \|", line))
+    lines = (line for line in text.splitlines() if re.match(r"\| [NSPFRIHAE]\d\d? \|", line))
     found = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     return {row[0]: row for row in found}
 

@@ -37,7 +37,7 @@ machine:
 environment:
   interrupted: [{interrupted}]
   events: {{{events}}}
-  outermost: [nmi]
+  outermost: [{outermost}]
 properties:
 {properties}
 """
@@ -55,6 +55,7 @@ def write_model(
     gate: str = "interrupt",
     ist: bool = True,
     machine: str = "",
+    outermost: str = "nmi",
 ) -> Model:
     """A model of ``program``, whose NMI enters at the label ``nmi``.
 
@@ -70,6 +71,7 @@ def write_model(
         interrupted=interrupted,
         events=events,
         machine=machine,
+        outermost=outermost,
         properties="\n".join(f"  {name}: {{{what}}}" for name, what in properties.items()),
     )
     (folder / "spec.yaml").write_text(text)

@@ -161,6 +161,9 @@ SEGMENTS = (
     Segment(0x40, "code", 0),
     Segment(0x48, "data", 0),
 )
+#: What may strike at some of the text's instructions, and the interrupted context.
+RAISED = ("page_fault", "general_protection", "invalid_opcode", "debug", "breakpoint")
+RAISED_OUTSIDE = ("page_fault", "debug", "divide_error")
 USER = Context("user", 3, 0x33, 0x2B, "user", None)
 KERNEL = Context("kernel", 0, 0x10, 0x18, "kernel", "kstack")
 
@@ -220,8 +223,23 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         (USER, KERNEL),
         rsp0="rsp0" if source.random() < 0.9 else None,
         percpu="percpu",
+        raised={name: _some(source, built) for name in RAISED},
+        raised_outside=frozenset(RAISED_OUTSIDE),
     )
     return Lab(machine, bases, tuple(i.address for i in built))
+
+
+def _some(source: random.Random, built: Program) -> frozenset[int]:
+    """Two of three instructions that are shown, and every IRET."""
+    shown = [i for i in built if not i.mnemonic.startswith("hole_")]
+    return frozenset(i.address for i in shown if i.mnemonic.startswith("iret") or source.random() < 0.67)
+
+
+def strikes(machine: MachineConfig, at: int | None) -> list[str]:
+    """What may strike at an address (None: in the interrupted context) though the text does not mean it."""
+    if at is None:
+        return sorted(machine.raised_outside)
+    return [name for name, addresses in machine.raised.items() if at in addresses]
 
 
 # states

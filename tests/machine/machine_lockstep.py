@@ -148,7 +148,8 @@ class Walk:
         if contract is not None and self.source.random() < 0.4:
             return self.source.choice(contract.may_raise)
         if self.state.rip == HOME or self.source.random() < 0.3:
-            return self.source.choice(ASYNCHRONOUS)
+            at = None if self.state.rip == HOME else self.state.rip
+            return self.source.choice((*ASYNCHRONOUS, *labs.strikes(self.lab.machine, at)))
         return EXECUTE
 
     def move(self) -> bool:

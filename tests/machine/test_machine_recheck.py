@@ -93,7 +93,8 @@ class Case:
         if instruction is not None and instruction.mnemonic == "hole_body" and source.random() < 0.4:
             return source.choice(labs.CONTRACT.may_raise)
         if self.state.at == HOME or source.random() < 0.3:
-            return source.choice(("nmi", "irq", "machine_check"))
+            at = None if self.state.at == HOME else self.state.at
+            return source.choice(("nmi", "irq", "machine_check", *labs.strikes(self.lab.machine, at)))
         return EXECUTE
 
     def outcomes(self, action: str) -> list[Outcome]:
@@ -149,7 +150,7 @@ def constants(cells: dict[str, int]) -> dict[str, Expr]:
 def test_the_recheck_steps_as_the_interpreter_does(built, solver: Solver, context: Context) -> None:
     seen: Counter[str] = Counter()
     for seed in range(ROUNDS):
-        source = random.Random(f"{seed} {context.name}")
+        source = random.Random(f"{seed} of {context.name}")
         case = Case(source, labs.lab(source, built, fixed=True), context, solver)
         action = case.action(source)
         try:

@@ -366,8 +366,8 @@ MISTAKES = {
         "irq: 2, general_protection: any,",
         "nothing can raise general_protection",
         "general_protection",
-        "let a hole raise it (may: [general_protection]); "
-        "faults of the text's own instructions always strike",
+        "let a hole raise it (may: [general_protection]), or say where in the text it strikes: "
+        "{times: any, at: memory}; faults of the text's own instructions always strike",
     ),
     "event without gate": (
         "irq: 2,",
@@ -400,10 +400,56 @@ MISTAKES = {
     ),
     "outermost fault": (
         "outermost: [nmi]",
-        "outermost: [page_fault]",
-        "unknown asynchronous event 'page_fault'",
+        "outermost: [debug]",
+        "unknown event of environment.events 'debug'",
+        "debug",
+        "known: nmi, irq, page_fault",
+    ),
+    "outermost fault with RF clear": (
+        """  interrupted: [user, kernel]
+  events: {nmi: any, irq: 2, page_fault: any}
+  outermost: [nmi]""",
+        """  interrupted: [user: {fixed: {rf: 0}}]
+  events: {nmi: any, irq: 2, page_fault: any}
+  outermost: [page_fault]""",
+        "the frame of a fault has RF=1, and user has it 0",
         "page_fault",
-        "known: nmi, irq",
+        "leave rf out of 'fixed' of user",
+    ),
+    "place of an asynchronous event": (
+        "irq: 2,",
+        "irq: {times: 2, at: memory},",
+        "irq strikes wherever the machine lets it",
+        "memory",
+        "leave 'at' out; 'during' of a property speaks of chosen places",
+    ),
+    "place that is none": (
+        "page_fault: any}",
+        "page_fault: {at: memroy}}",
+        "'memroy' is no place in the text",
+        "memroy",
+        "did you mean 'memory'?",
+    ),
+    "place in hidden code": (
+        "page_fault: any}",
+        "page_fault: {at: [in regular_nmi_code]}}",
+        "'in regular_nmi_code' has code that is not shown",
+        "in regular_nmi_code",
+        "let the hole raise it: holes.regular_nmi_code.may",
+    ),
+    "places without any": (
+        "page_fault: any}",
+        "page_fault: {at: []}}",
+        "no place stands here",
+        "[]",
+        "anywhere, memory, or labels",
+    ),
+    "times of an event": (
+        "page_fault: any}",
+        "page_fault: {times: some, at: memory}}",
+        "environment.events.page_fault.times must be 'any' or a count",
+        "some",
+        None,
     ),
     "no outermost": (
         "outermost: [nmi]",

@@ -153,7 +153,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """Everything below the instructions. ``kernel_cs``: the selector in every gate; ``rsp0``: stack on CPL change."""
+    """Everything below the instructions. ``kernel_cs``: the selector in every gate; ``rsp0``: stack on CPL change.
+
+    ``raised``: events that are not asynchronous, each with the addresses of the text's instructions that it may strike
+    at, whatever these mean; ``raised_outside``: those that the interrupted context itself may raise.
+    """
 
     program: Program
     regions: Mapping[str, Region]
@@ -164,6 +168,8 @@ class MachineConfig:
     kernel_cs: int = 0x10
     rsp0: str | None = None
     percpu: str | None = None
+    raised: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    raised_outside: frozenset[str] = frozenset()
 
     def gate_of(self, event: str) -> Gate | None:
         return next((g for g in self.gates.values() if g.event == event), None)

@@ -18,7 +18,9 @@ class Event:
 
     ``asynchronous``: may strike at any boundary where it is not masked; ``maskable``: held back by IF=0 and by
     the STI shadow; ``blocks_nmi``: its delivery sets the NMI block; ``saved_rf``: a fault, whose saved image has
-    RF=1 (rule F14). ``vector`` None: chosen by the spec (external interrupts).
+    RF=1 (rule F14). ``vector`` None: chosen by the spec (external interrupts). ``error_bits``: what the error code of
+    one that strikes by itself can have set (rule E2); ``software``: an instruction of its own calls it, so that the
+    gate's DPL counts, and EXT is 0 (rules F2 and F9); ``held_by_ss``: not in the shadow of MOV SS (rule S3).
     """
 
     name: str
@@ -27,31 +29,42 @@ class Event:
     maskable: bool = False
     blocks_nmi: bool = False
     error_code: bool = False
+    error_bits: int = 0
+    software: bool = False
+    held_by_ss: bool = False
     saved_rf: bool = False
     fault_class: FaultClass = "benign"
 
 
-def _fault(name: str, vector: int, error_code: bool, fault_class: FaultClass) -> Event:
-    return Event(name, vector, error_code=error_code, saved_rf=True, fault_class=fault_class)
+def _fault(name: str, vector: int, error_bits: int | None, fault_class: FaultClass) -> Event:
+    """``error_bits`` None: no error code."""
+    coded = error_bits is not None
+    return Event(name, vector, error_code=coded, error_bits=error_bits or 0, saved_rf=True, fault_class=fault_class)
+
+
+#: The error code of a fault that is about a selector: EXT, IDT, TI and the index.
+SELECTOR = 0xFFFF
+#: That of a page fault: P, W, U, RSVD, I, PK, SS, HLAT, SGX, RMP; and U, which no access of CPL 0 to 2 sets.
+PAGE_FAULT, PAGE_FAULT_USER = 0x8000_80FF, 4
 
 
 EVENTS: dict[str, Event] = {
     e.name: e
     for e in (
-        _fault("divide_error", 0, False, "contributory"),
-        Event("debug", 1),
+        _fault("divide_error", 0, None, "contributory"),
+        Event("debug", 1, held_by_ss=True),
         Event("nmi", 2, asynchronous=True, blocks_nmi=True),
-        Event("breakpoint", 3),
-        Event("overflow", 4),
-        _fault("invalid_opcode", 6, False, "benign"),
-        _fault("device_not_available", 7, False, "benign"),
+        Event("breakpoint", 3, software=True),
+        Event("overflow", 4, software=True),
+        _fault("invalid_opcode", 6, None, "benign"),
+        _fault("device_not_available", 7, None, "benign"),
         Event("double_fault", 8, error_code=True, fault_class="contributory"),
-        _fault("invalid_tss", 10, True, "contributory"),
-        _fault("segment_not_present", 11, True, "contributory"),
-        _fault("stack_fault", 12, True, "contributory"),
-        _fault("general_protection", 13, True, "contributory"),
-        _fault("page_fault", 14, True, "page"),
-        _fault("alignment_check", 17, True, "benign"),
+        _fault("invalid_tss", 10, SELECTOR, "contributory"),
+        _fault("segment_not_present", 11, SELECTOR, "contributory"),
+        _fault("stack_fault", 12, SELECTOR, "contributory"),
+        _fault("general_protection", 13, SELECTOR, "contributory"),
+        _fault("page_fault", 14, PAGE_FAULT, "page"),
+        _fault("alignment_check", 17, 0, "benign"),
         Event("machine_check", 18, asynchronous=True),
         Event("irq", None, asynchronous=True, maskable=True),
     )
@@ -60,6 +73,7 @@ EVENTS: dict[str, Event] = {
 SOFTWARE = ("breakpoint", "overflow", "software_interrupt")
 BY_VECTOR: dict[int, Event] = {e.vector: e for e in EVENTS.values() if e.vector is not None}
 
+BROKEN_CONTRACT = "broken-contract"
 #: Ways a run can end that are no return: values of the modelled machine, never exceptions of ours.
 MISHAPS: dict[str, str] = {
     "wild-jump": "control goes to an address that is neither an instruction of the program nor the interrupted rip",
@@ -68,7 +82,7 @@ MISHAPS: dict[str, str] = {
     "no-gate": "an event strikes whose vector has no gate in the specification",
     "double-fault": "a fault while a fault is delivered, and no gate for double_fault",
     "shutdown": "a fault while a double fault is delivered: the processor shuts down",
-    "broken-contract": "code that is not shown is entered although what its contract requires does not hold",
+    BROKEN_CONTRACT: "code that is not shown is entered although what its contract requires does not hold",
 }
 #: How a run ends in hidden code that may stay away: neither at home nor by a mishap.
 NO_RETURN = "no-return"

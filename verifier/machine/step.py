@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from verifier.errors import LiftError
 from verifier.ir.cells import CELL_INDEX
 from verifier.ir.ops import Access
-from verifier.machine.delivery import deliver, masked, raise_fault
+from verifier.machine.delivery import deliver, raise_fault
 from verifier.machine.events import BY_VECTOR, EVENTS, SOFTWARE, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
-from verifier.machine.holes import pass_hole, run_hole
+from verifier.machine.holes import pass_hole
 from verifier.machine.iret import iret, sysret
 from verifier.machine.segments import check_loads
 from verifier.machine.state import HOME, State, canonical, rule
+from verifier.machine.strike import SS_SHADOW, held_trap, single_step, strike
 from verifier.terms import Term, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
 
 if TYPE_CHECKING:
@@ -28,13 +29,7 @@ if TYPE_CHECKING:
 EXECUTE = "execute"
 #: How an edge ends that leads nowhere: the event was held back.
 HELD = "held"
-_DEBUG = 1
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
-_DR6_BS = 1 << 14
-_RF = CELL_INDEX["rf"]
-
-#: The ``inhibit`` cell after MOV SS and POP SS.
-SS_SHADOW = const(2, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,18 +82,26 @@ class Stepper:
         return self._edges(state, EXECUTE, lambda x: _execute(x, block))
 
     def can_arise(self, state: State, name: str) -> bool:
-        """Whether an event can come up at this boundary at all: faults only where a contract says so."""
-        contract = self.hole_at(state)
+        """Whether an event can come up at this boundary at all: faults only where the specification says so."""
+        machine, contract = self.layout.machine, self.hole_at(state)
         if contract is not None and name in contract.never:
             return False
-        return EVENTS[name].asynchronous or (contract is not None and name in contract.may_raise)
+        if EVENTS[name].asynchronous or (contract is not None and name in contract.may_raise):
+            return True
+        if state.rip == HOME:
+            return name in machine.raised_outside
+        return state.rip in machine.raised.get(name, ())
 
     def strike(self, state: State, name: str) -> Iterator[Edge]:
         """Every way an event that can arise strikes at this boundary, or is held back (`HELD`) by a mask."""
         event, contract = EVENTS[name], self.hole_at(state)
         if event.blocks_nmi and state.nmi_blocked and not (contract is not None and contract.irets):
             return iter(())
-        return self._edges(state, name, lambda x: _strike(x, event, contract))
+        in_iret = state.nmi_blocked and event.error_code and self._at_iret(state)
+        return self._edges(state, name, lambda x: strike(x, event, contract, in_iret))
+
+    def _at_iret(self, state: State) -> bool:
+        return state.rip != HOME and self.block(state.rip).terminator.opcode == "iret"
 
     def latch(self, state: State) -> Edge:
         """An NMI arrives while NMIs are blocked: one is held pending, more are lost (rule N3)."""
@@ -150,40 +153,11 @@ def _edge(x: Execution, action: str, ended: str | None, detail: str, latch: bool
     )
 
 
-# events
-
-
-def _strike(x: Execution, event: Event, contract: Contract | None) -> bool:
-    if contract is not None:
-        run_hole(x, contract)
-    if event.blocks_nmi and x.nmi_blocked:
-        return False
-    if x.decide(masked(x, event)):
-        return False
-    held = _held_trap(x)
-    home = x.before.rip == HOME
-    saved_rip = x.before.home.rip if home else const(x.before.rip, 64)
-    error_code = x.choose("fault.error_code", 32) if event.error_code else None
-    if event.name == "page_fault":
-        x.put("cr2", x.choose("fault.cr2", 64))
-    gate = x.layout.machine.gate_of(event.name)
-    if gate is None:
-        raise Mishap("no-gate", f"{event.name} at {x.describe(saved_rip)}")
-    saved_rf = const(1, 1) if event.saved_rf else None
-    x.struck = tuple(x.cells)
-    if saved_rf is not None:
-        x.struck = (*x.struck[:_RF], saved_rf, *x.struck[_RF + 1 :])
-    deliver(x, gate.vector, saved_rip, error_code, saved_rf=saved_rf, event=event)
-    if x.decide(and_(held, rule("event_keeps_held_trap"))):  # rule S7
-        _single_step(x)
-    return True
-
-
 # instructions
 
 
 def _execute(x: Execution, block: Block) -> bool:
-    trapping, held = x.get("tf"), _held_trap(x)
+    trapping, held = x.get("tf"), held_trap(x)
     x.put("inhibit", const(0, 2))
     try:
         _run_block(x, block)
@@ -193,13 +167,8 @@ def _execute(x: Execution, block: Block) -> bool:
         raise_fault(x, fault)
         trap = and_(held, rule("fault_keeps_held_trap"))
     if x.decide(trap):
-        _single_step(x)
+        single_step(x)
     return True
-
-
-def _held_trap(x: Execution) -> Term:
-    """The condition that a load of SS has held back the #DB of TF at this boundary (rule S3)."""
-    return and_(x.get("tf"), eq(x.get("inhibit"), SS_SHADOW))
 
 
 def _still_held(x: Execution, block: Block, held: Term) -> Term:
@@ -223,13 +192,6 @@ def _traps_at_once(x: Execution, block: Block) -> Term:
     if block.terminator.opcode == "interrupt":
         return const(0, 1)
     return not_(eq(x.get("inhibit"), SS_SHADOW))
-
-
-def _single_step(x: Execution) -> None:
-    """Rule I4: TF was set when the instruction started, so #DB follows it."""
-    x.put("dr6", or_(x.get("dr6"), const(_DR6_BS, 64)))
-    saved = x.before.home.rip if x.rip == HOME else const(x.rip, 64)
-    deliver(x, _DEBUG, saved)
 
 
 def _run_block(x: Execution, block: Block) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from verifier.machine.events import NO_RETURN
+from verifier.machine.events import BROKEN_CONTRACT, NO_RETURN
 from verifier.recheck.errors import Refused
 from verifier.recheck.execute import EXECUTE, Machine
 from verifier.recheck.expression import TRUE, Expr, all_of, any_of, eq, substitute, var
@@ -124,7 +124,7 @@ class Closure:
         if outcome.ended == NO_RETURN:
             return [Way(step, 0)]  # the contract lets a run end there
         if outcome.ended is not None:
-            if self._monitors.complete(ghost):
+            if self._monitors.complete(ghost) or outcome.ended == BROKEN_CONTRACT:
                 raise Refused(f"{where}: {what} ends the run ({outcome.ended}: {outcome.detail})")
             return [Way(step, None)]
         if step.at == HOME:

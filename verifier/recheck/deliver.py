@@ -57,6 +57,7 @@ def of_event(step: Step, name: str, rip: Expr, error: Expr | None = None) -> Str
         rip,
         error if event.error_code else None,
         const(1, 1) if event.saved_rf else None,
+        external=not event.software,
         blocks_nmi=event.blocks_nmi,
         fault_class=event.fault_class,
     )

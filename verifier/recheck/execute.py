@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
 from verifier.lift import lift
-from verifier.machine.events import BY_VECTOR, EVENTS, Event
+from verifier.machine.events import BY_VECTOR, EVENTS, PAGE_FAULT_USER, Event
 from verifier.recheck import hidden
 from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
-from verifier.recheck.expression import Expr, and_, concat, const, eq, ite, not_, operation, or_
+from verifier.recheck.expression import Expr, and_, concat, const, eq, extract, ite, not_, operation, or_
 from verifier.recheck.ghost import HOME
 from verifier.recheck.returns import expect_loadable, iret, sysret
 from verifier.recheck.step import Fault, Impossible, Mishap, State, Step, Undecided
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from verifier.recheck.world import World
 
 EXECUTE = "execute"
+_STACK = Access(stack=True)
 _MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
 _AFTER_SS = const(2, 2)
@@ -69,13 +70,21 @@ class Machine:
     def event(self, state: State, name: str) -> Iterator[Outcome]:
         """Every way an event can strike at this boundary, if it can arise at all. Raises Undecided."""
         event, contract = EVENTS[name], self._hole(state)
-        if not event.asynchronous and (contract is None or name not in contract.may_raise):
+        if not event.asynchronous and not self._raised(state, name, contract):
             return
         if contract is not None and name in contract.never:
             return
         if event.blocks_nmi and state.nmi_blocked and not (contract is not None and contract.irets):
             return  # N2; one that is held pending strikes where the block ends
-        yield from self._outcomes(state, lambda step: _strike(step, event, contract))
+        at_iret = state.at != HOME and self.block(state.at).terminator.opcode == "iret"
+        yield from self._outcomes(state, lambda step: _strike(step, event, contract, at_iret))
+
+    def _raised(self, state: State, name: str, contract: Contract | None) -> bool:
+        """Whether the specification lets a fault or trap strike here."""
+        machine = self._world.machine
+        if state.at == HOME:
+            return name in machine.raised_outside
+        return state.at in machine.raised.get(name, ()) or (contract is not None and name in contract.may_raise)
 
     def _hole(self, state: State) -> Contract | None:
         """The contract of the hidden code that control is in."""
@@ -103,24 +112,49 @@ class Machine:
 # events
 
 
-def _strike(step: Step, event: Event, contract: Contract | None) -> None:
+def _strike(step: Step, event: Event, contract: Contract | None, at_iret: bool) -> None:
+    if event.held_by_ss and step.decide(eq(step.get("inhibit"), _AFTER_SS)):
+        raise _Held  # S3
     if contract is not None:
         hidden.run_on(step, contract)
     if event.blocks_nmi and step.nmi_blocked:
         raise _Held
-    if event.maskable and not step.decide(and_(step.get("if"), eq(step.get("inhibit"), const(0, 2)))):
-        raise _Held  # S1, S3
+    _hold_back(step, event)
     trap = _trap_held(step)
     rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
-    error = step.choose(32) if event.error_code else None
-    if event.name == "page_fault":
-        step.put("cr2", step.choose(64))
+    error = _cause(step, event)
+    if at_iret and error is not None and step.nmi_blocked:
+        step.nmi_blocked = not step.decide(step.choose(1))  # E3
     step.struck = {name: step.get(name) for name in CELLS}
     if event.saved_rf:
         step.struck["rf"] = const(1, 1)
     deliver(step, of_event(step, event.name, rip, error))
-    if step.decide(and_(trap, rule("event_keeps_held_trap"))):  # S7
+    kept = "int" if event.software else "fault" if event.saved_rf else "event"
+    if step.decide(and_(trap, rule(f"{kept}_keeps_held_trap"))):  # S6, S7
         _single_step(step)
+
+
+def _hold_back(step: Step, event: Event) -> None:
+    """Raises _Held where an event does not strike after all (rules S1, S3, E4)."""
+    if event.maskable and not step.decide(and_(step.get("if"), eq(step.get("inhibit"), const(0, 2)))):
+        raise _Held
+    if step.at == HOME and event.saved_rf and not step.decide(step.get("rf")):
+        raise _Held
+
+
+def _cause(step: Step, event: Event) -> Expr | None:
+    """The error code if there is one; CR2 and the low bits of DR6 (rules E1, E2)."""
+    error = None
+    if event.error_code:
+        possible = event.error_bits
+        if event.name == "page_fault" and step.cpl < 3:
+            possible -= PAGE_FAULT_USER
+        error = and_(step.choose(32), const(possible, 32))
+    if event.name == "page_fault":
+        step.put("cr2", step.choose(64))
+    if event.name == "debug":
+        step.put("dr6", concat(extract(step.get("dr6"), 63, 4), step.choose(4)))
+    return error
 
 
 def _trap_held(step: Step) -> Expr:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
-from verifier.machine.events import NO_RETURN
+from verifier.machine.events import BROKEN_CONTRACT, NO_RETURN
 from verifier.recheck.expression import Expr, const, extract, offset, operation, zext
 from verifier.recheck.step import Fault, Mishap, Step, Undecided
 
@@ -70,7 +70,7 @@ def enter(step: Step, contract: Contract) -> None:
     """Control comes to hidden code. Raises Mishap where what it requires does not hold."""
     for formula in contract.requires:
         if not step.decide(_value(step, formula)):
-            raise Mishap("broken-contract", f"{contract.name} requires {formula.text}")
+            raise Mishap(BROKEN_CONTRACT, f"{contract.name} requires {formula.text}")
     kept = [step.get(cell) for cell in contract.saves]
     kept += [zext(_value(step, formula), 64) for formula in contract.notes]
     step.put("rsp", offset(step.get("rsp"), -contract.depth))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from verifier.machine.config import Context, Gate, MachineConfig, Pointer, Segment
+from verifier.machine.events import EVENTS
 from verifier.spec.hidden import sentence
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         *_home(machine.contexts),
         _segments(machine.segments.values()),
         _events(environment),
+        *_places(environment),
         *_regions(machine),
-        "the text and all regions are mapped: a page fault comes only where hidden code may raise it",
+        _mapped(environment),
         _at_start(machine),
     )
 
@@ -74,6 +76,21 @@ def _events(environment: Environment) -> str:
         for name, count in environment.events.items()
     ]
     return f"events: {_list(counts)}; the first is {' or '.join(environment.outermost)}"
+
+
+def _places(environment: Environment) -> Iterator[str]:
+    for name, where in environment.places.items():
+        how = "instead of the instruction there" if EVENTS[name].saved_rf else "with the rip of the boundary"
+        yield f"{name} may also strike {where}, {how}"
+
+
+def _mapped(environment: Environment) -> str:
+    also = ["where hidden code may raise it"]
+    if "page_fault" in environment.places:
+        also.append("where it may also strike")
+    if "page_fault" in environment.outermost:
+        also.append("in the interrupted context")
+    return f"the text and all regions are mapped: a page fault comes only {' and '.join(also)}"
 
 
 def _regions(machine: MachineConfig) -> Iterator[str]:

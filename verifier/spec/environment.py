@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
-from verifier.errors import SpecError, nearest
+from verifier.errors import nearest
 from verifier.ir.cells import CELLS
-from verifier.machine.config import Context, MachineConfig
-from verifier.machine.events import EVENTS
+from verifier.machine.config import Context
 from verifier.spec.memory import INTERRUPTED
-from verifier.spec.model import Environment
 
 if TYPE_CHECKING:
     from verifier.spec.document import Fields, Value
-    from verifier.spec.names import Names
 
 #: What code between two events does not have set, unless the spec frees it.
 FIXED_BY_DEFAULT = {"iopl": 0, "vm": 0, "nt": 0, "vif": 0, "vip": 0}
 _CPL = {"user": 3, "kernel": 0}
 #: Cells that a context says by a key of its own; ``inhibit`` is never set before the first event.
 _OWN_KEY = {"cs": "cs", "ss": "ss", "cpl": "cpl", "gs_base": "gs", "kernel_gs_base": "gs", "rsp": "stack"}
-MAX_COUNT = 1000
 
 
 def read_contexts(environment: Fields, selectors: Mapping[str, int]) -> tuple[Context, ...]:
@@ -100,56 +96,3 @@ def _fixed(fields: Fields) -> dict[str, int]:
         else:
             fixed[cell] = value.integer(0, (1 << CELLS[cell]) - 1)
     return fixed
-
-
-def read_environment(environment: Fields, machine: MachineConfig, names: Names) -> Environment:
-    """Events with their counts. SpecError for an event that cannot happen or has no gate."""
-    events: dict[str, int | None] = {}
-    contracts = machine.contracts
-    for key, value in environment["events"].entries():
-        name = key.choice(EVENTS, "event")
-        if not EVENTS[name].asynchronous and not any(name in c.may_raise for c in contracts.values()):
-            hint = f"let a hole raise it (may: [{name}]); faults of the text's own instructions always strike"
-            raise key.error(f"nothing can raise {name}", hint)
-        if machine.gate_of(name) is None:
-            label = next((label for label in names.code if name in label), "…")
-            hint = f"add '{name}: {{entry: {label}, gate: interrupt}}' to machine.idt"
-            raise key.error(f"the event {name} has no gate", hint)
-        events[name] = _count(value)
-    for contract in contracts.values():
-        for name in contract.may_raise:
-            if name not in events:
-                message = f"the hole {contract.name} may raise {name}, which is missing here"
-                raise environment["events"].error(message, f"add '{name}: any'")
-    return Environment(events, _outermost(environment, events))
-
-
-def _count(value: Value) -> int | None:
-    if value.is_plain and value.node.value == "any":
-        return None
-    if value.is_mapping or value.is_sequence or not value.node.value.lstrip("-").isdigit():
-        raise value.error(f"{value.path} must be 'any' or a count")
-    return value.integer(1, MAX_COUNT)
-
-
-def _outermost(environment: Fields, events: Mapping[str, int | None]) -> tuple[str, ...]:
-    asynchronous = tuple(e for e in events if EVENTS[e].asynchronous)
-    if "outermost" not in environment:
-        if not asynchronous:
-            raise environment["events"].error("no event can interrupt the first context", "add 'nmi: any'")
-        return asynchronous
-    items = environment["outermost"].items()
-    if not items:
-        raise environment["outermost"].error("no event can interrupt the first context")
-    return tuple(dict.fromkeys(v.choice(asynchronous, "asynchronous event") for v in items))
-
-
-def check_stacks(environment: Fields, machine: MachineConfig, outermost: tuple[str, ...]) -> None:
-    """SpecError if an event may strike user mode and neither its gate nor RSP0 gives it a stack."""
-    if machine.rsp0 is not None or all(c.cpl == 0 for c in machine.contexts):
-        return
-    for gate in machine.gates.values():
-        if gate.event in outermost and gate.stack is None:
-            message = f"{gate.event} may strike at CPL 3, and nothing says which stack it uses then"
-            hint = f"give its gate a stack, or set machine.rsp0, or list 'outermost' without {gate.event}"
-            raise SpecError(message, environment.whole.span, hint)

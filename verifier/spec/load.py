@@ -14,7 +14,8 @@ from verifier.spec import memory
 from verifier.spec.assumptions import assumptions
 from verifier.spec.contracts import read_contracts, read_stubs
 from verifier.spec.document import Fields, read
-from verifier.spec.environment import check_stacks, read_contexts, read_environment
+from verifier.spec.environment import read_contexts
+from verifier.spec.events import check_stacks, read_environment
 from verifier.spec.gates import read_gates, read_selectors, segments_of, stack_name
 from verifier.spec.model import Model
 from verifier.spec.names import DataName, Names
@@ -99,7 +100,7 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         rsp0=part.get("rsp0", lambda v: stack_name(v, regions), None),
         percpu=memory.PERCPU if memory.PERCPU in regions else None,
     )
-    environment = read_environment(outside, machine, names)
+    environment, machine = read_environment(outside, machine, names)
     check_stacks(outside, machine, environment.outermost)
     names = replace(names, events=tuple(environment.events))
     properties = read_properties(spec, names, program)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ class Environment:
     """Which events may strike: name -> how often in a run, None for any number.
 
     Asynchronous events (nmi, irq, machine_check) strike at any boundary where the machine lets them; faults
-    strike where a contract says that they may. ``outermost``: the events that may strike the interrupted
-    context first.
+    strike where a contract says that they may, and at the ``places`` in the text, in words, that are said to raise
+    them. ``outermost``: the events that may strike the interrupted context first.
     """
 
     events: Mapping[str, int | None]
     outermost: tuple[str, ...]
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,14 +111,14 @@ def _item(value: Value, names: Names, program: Program) -> ScheduleItem:
         raise SpecError(f"'{event}' is no event of environment.events", span, hint)
     if label is None:
         return ScheduleItem(event, None, text.strip())
-    addresses = _addresses(how, label, names, program)
+    addresses = addresses_of(how, label, names, program)
     if addresses is None:
         span = locate(*match.span("label"))
         raise SpecError(f"'{label}' is no label of an instruction", span, nearest(label, names.code))
     return ScheduleItem(event, addresses, " ".join(text.split()))
 
 
-def _addresses(how: str, label: str, names: Names, program: Program) -> range | frozenset[int] | None:
+def addresses_of(how: str, label: str, names: Names, program: Program) -> range | frozenset[int] | None:
     """``at``: the label's address; ``in``: a hole's addresses, or the extent of the label."""
     if how == "in":
         hole = frozenset(i.address for i in program if i.hole == label)

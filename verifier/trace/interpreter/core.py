@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.lift import lift
-from verifier.machine.events import EVENTS, SOFTWARE
+from verifier.machine.events import EVENTS, PAGE_FAULT_USER, SOFTWARE
 from verifier.trace.interpreter.deliver import Delivery
 from verifier.trace.interpreter.execute import Execution, Terminators
 from verifier.trace.interpreter.memory import Memory
@@ -172,20 +172,22 @@ class Interpreter:
                 raise Disagreement(f"nmi is delivered at {state.rip:#x}, where NMIs are still blocked")
             if event.maskable and not work.cells["if"]:
                 raise Disagreement(f"{event.name} at {state.rip:#x}, where IF=0 masks it")
-            self._delivery.event(work, event, state.rip, self._injected(work, event))
-            if self._holds_trap(state) and self._rules.get("event_keeps_held_trap", 0):
+            error = self._caused(work, event)
+            self._unblock_by_iret(work, event, instruction)
+            self._delivery.event(work, event, state.rip, error)
+            if self._holds_trap(state) and self._rules.get(self._keeper(event), 0):
                 self._delivery.single_step(work)
 
         return self._concluded(work, deliver)
 
     def _expect_possible(self, state: ConcreteState, event: Event, instruction: Instruction | None) -> None:
         """Masks and priorities that hidden code cannot change."""
-        if not event.asynchronous:
-            holes = self._terminators.holes
-            if instruction is None or not self._in_hole(instruction):
-                raise Disagreement(f"{event.name} is injected at {state.rip:#x}, which is inside no hole")
-            if event.name not in holes.contract(instruction).may_raise:
-                raise Disagreement(f"no {event.name} may be raised in the hole {instruction.hole}")
+        if not event.asynchronous and not self._is_raised(state, event, instruction):
+            raise Disagreement(f"{event.name} is injected at {state.rip:#x}, where nothing may raise it")
+        if instruction is None and event.saved_rf and not state.cells["rf"]:
+            raise Disagreement(f"{event.name} of the interrupted context, whose RF is not what its frame says (E4)")
+        if event.held_by_ss and state.cells["inhibit"] == SS_SHADOW:
+            raise Disagreement(f"{event.name} at {state.rip:#x}, in the shadow of MOV SS")
         contract = self._contract_here(instruction)
         if contract is not None and event.name in contract.never:
             raise Disagreement(f"{event.name} strikes in {contract.name}, which never has one")
@@ -206,15 +208,41 @@ class Interpreter:
             return None
         return self._terminators.holes.contract(instruction)
 
+    def _is_raised(self, state: ConcreteState, event: Event, instruction: Instruction | None) -> bool:
+        """Whether the specification lets a fault or trap strike here: by itself, or by hidden code."""
+        if instruction is None:
+            return event.name in self._machine.raised_outside
+        contract = self._contract_here(instruction)
+        if contract is not None and event.name in contract.may_raise:
+            return True
+        return state.rip in self._machine.raised.get(event.name, ())
+
     @staticmethod
-    def _injected(work: Work, event: Event) -> int | None:
-        """The error code of a fault that hidden code raises; a page fault loads CR2."""
-        if event.asynchronous or not event.error_code:
-            return None
-        error = work.choices.take("fault.error_code", 32)
+    def _caused(work: Work, event: Event) -> int | None:
+        """The error code; a page fault loads CR2, a #DB the breakpoint bits of DR6 (E1, E2)."""
+        error = None
+        if event.error_code:
+            error = work.choices.take("fault.error_code", 32) & event.error_bits
+            if event.name == "page_fault" and work.cells["cpl"] != 3:
+                error &= ~PAGE_FAULT_USER
         if event.name == "page_fault":
             work.cells["cr2"] = work.choices.take("fault.cr2", 64)
+        if event.name == "debug":
+            work.cells["dr6"] = work.cells["dr6"] & ~15 | work.choices.take("debug.breakpoints", 4)
         return error
+
+    def _unblock_by_iret(self, work: Work, event: Event, instruction: Instruction | None) -> None:
+        """A fault with an error code at an IRET comes before it begins, or in it: then NMIs are unblocked (E3)."""
+        if not work.nmi_blocked or not event.error_code or instruction is None:
+            return
+        if self._block(instruction).terminator.opcode == "iret" and work.choices.take("fault.in_iret", 1):
+            work.nmi_blocked = False
+
+    @staticmethod
+    def _keeper(event: Event) -> str:
+        """The rule that a #DB held back by a load of SS survives an event by (S6, S7)."""
+        kind = "int" if event.software else "fault" if event.saved_rf else "event"
+        return f"{kind}_keeps_held_trap"
 
     # where it leads
 

@@ -112,6 +112,7 @@ class Delivery:
             restart=rip,
             error=error,
             saved_rf=event.saved_rf,
+            software=event.software,
             blocks_nmi=event.blocks_nmi,
             fault_class=event.fault_class,
         )

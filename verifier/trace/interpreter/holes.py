@@ -8,7 +8,7 @@ from verifier.errors import InternalError, SpecError
 from verifier.ir.cells import CELLS
 from verifier.ir.evaluate import evaluate
 from verifier.ir.ops import Access
-from verifier.machine.events import NO_RETURN
+from verifier.machine.events import BROKEN_CONTRACT, NO_RETURN
 from verifier.trace.interpreter.work import MASK64, Fault, Mishap
 from verifier.trace.run import Disagreement
 
@@ -38,7 +38,7 @@ class Holes:
         contract = self.contract(instruction)
         for wanted in contract.requires:
             if not self._value(work, wanted, contract):
-                raise Mishap("broken-contract", f"{contract.name} requires {wanted.text}")
+                raise Mishap(BROKEN_CONTRACT, f"{contract.name} requires {wanted.text}")
         values = [work.cells[cell] for cell in contract.saves]
         values += [self._value(work, formula, contract) for formula in contract.notes]
         bytes_used = contract.stack + 8 * len(values)

@@ -1,0 +1,196 @@
+"""Faults and traps that strike in the text that is shown, and in the interrupted context (rules E1 to E6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from explore_models import write_model
+from three_machines import judged
+
+from verifier.errors import SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: An NMI handler that uses memory in one place, and handlers that only return.
+TEXT = """
+nmi:
+ nop
+store:
+ movb $1,%gs:other
+after:
+ nop
+exit:
+ iretq
+page_fault:
+ addq $8,%rsp
+page_fault_exit:
+ iretq
+general_protection:
+ addq $8,%rsp
+ iretq
+debug:
+ iretq
+breakpoint:
+ iretq
+"""
+GATES = {
+    "page_fault": "entry: page_fault, gate: interrupt",
+    "general_protection": "entry: general_protection, gate: interrupt",
+    "debug": "entry: debug, gate: interrupt",
+    "breakpoint": "entry: breakpoint, gate: interrupt, dpl: 3",
+    "irq": "entry: breakpoint, gate: interrupt",
+}
+SS = TEXT.replace(" nop\nstore:", " movl %ss,%eax\n movl %eax,%ss\nstore:", 1)
+INT3 = (
+    "nmi:\n movl %ss,%eax\n movl %eax,%ss\nhere:\n int3\nafter:\n nop\n iretq\n" + TEXT[TEXT.index("page_fault:") :]
+)
+
+FAULTING = "nmi: 1, page_fault: {times: 1, at: memory}"
+EVERYWHERE = "nmi: 1, page_fault: {times: 1, at: anywhere}"
+PROTECTED = "nmi: 1, general_protection: {times: 1, at: memory}"
+DEBUGGED = "nmi: 1, debug: {times: 1, at: anywhere}"
+
+#: name -> text, events, the inside of the property, verdict, and what else differs.
+CASES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
+    "nothing strikes in the text by default": (
+        TEXT, "nmi: any, page_fault: {times: 1, at: exit}", "that: unreachable(page_fault)", "refuted", {},
+    ),
+    "a fault at an instruction lets the next NMI in": (
+        TEXT, "nmi: any, page_fault: {times: 1, at: memory}", "that: intact(frame)", "refuted", {},
+    ),
+    "on the current stack that is no harm": (
+        TEXT, "nmi: 2, page_fault: {at: memory, times: 1}", "that: restored(all)", "proved", {"ist": False},
+    ),
+    "memory is accessed here": (
+        TEXT, FAULTING, "that: unreachable(page_fault), during: [nmi, page_fault at store]",
+        "refuted", {},
+    ),
+    "and by IRET": (
+        TEXT, FAULTING, "that: unreachable(page_fault), during: [nmi, page_fault at exit]",
+        "refuted", {},
+    ),
+    "but not by NOP": (
+        TEXT, FAULTING, "that: unreachable(page_fault), during: [nmi, page_fault at after]",
+        "vacuous", {},
+    ),
+    "anywhere is everywhere": (
+        TEXT, EVERYWHERE, "that: unreachable(page_fault), during: [nmi, page_fault at after]",
+        "refuted", {},
+    ),
+    "in a label": (
+        TEXT, "nmi: 1, page_fault: {at: [in store, after]}",
+        "that: unreachable(page_fault), during: [nmi, page_fault at store]", "refuted", {},
+    ),
+    "a fault saves its own rip and RF=1": (
+        TEXT, "nmi: 1, page_fault: {times: 1, at: store}",
+        "that: '8(%rsp) == $store && 24(%rsp) & 0x10000 != 0', at: page_fault".replace("$store", "store"), "proved", {},
+    ),
+    "that is not 0 of an NMI": (
+        TEXT, "nmi: any, page_fault: {times: 1, at: store}", "that: '16(%rsp) & 0x10000 != 0', at: nmi", "refuted", {},
+    ),
+    "a page fault below CPL 3 has no user bit": (
+        TEXT, FAULTING, "that: '0(%rsp) & 4 == 0', at: page_fault", "proved", {},
+    ),
+    "the other bits are open": (
+        TEXT, FAULTING, "that: '0(%rsp) & 2 == 0', at: page_fault", "refuted", {},
+    ),
+    "and so is CR2": (
+        TEXT, FAULTING, "that: 'cr2 == interrupted.cr2', at: page_fault", "refuted", {},
+    ),
+    "which another fault leaves alone": (
+        TEXT, PROTECTED, "that: 'cr2 == interrupted.cr2', at: general_protection",
+        "proved", {},
+    ),
+    "a selector has 16 bits": (
+        TEXT, PROTECTED, "that: '0(%rsp) < 0x10000', at: general_protection",
+        "proved", {},
+    ),
+    "a fault at an instruction leaves NMIs blocked": (
+        TEXT, "nmi: 1, page_fault: {times: 1, at: store}", "that: nmi_blocked == 1, at: page_fault", "proved", {},
+    ),
+    "one of an IRET does not": (
+        TEXT, "nmi: 1, page_fault: {times: 1, at: exit}", "that: nmi_blocked == 1, at: page_fault", "refuted", {},
+    ),
+    "unless it comes before the IRET begins": (
+        TEXT, "nmi: 1, page_fault: {times: 1, at: exit}", "that: nmi_blocked == 0, at: page_fault", "refuted", {},
+    ),
+    "a trap comes before it": (
+        TEXT, "nmi: 1, debug: {times: 1, at: exit}", "that: nmi_blocked == 1, at: debug", "proved", {},
+    ),
+    "a probe saves the boundary": (
+        TEXT, "nmi: 1, breakpoint: {times: 1, at: store}", "that: 0(%rsp) == store, at: breakpoint", "proved", {},
+    ),
+    "a #DB leaves DR6 but for its low bits": (
+        TEXT, DEBUGGED, "that: dr6 >> 4 == interrupted.dr6 >> 4, at: debug", "proved",
+        {"interrupted": "kernel: {fixed: {tf: 0}}"},
+    ),
+    "which tell nothing": (
+        TEXT, DEBUGGED, "that: dr6 & 15 != 0, at: debug", "refuted", {},
+    ),
+    "the shadow of MOV SS holds it back": (
+        SS, DEBUGGED, "that: unreachable(debug), during: [nmi, debug at store]", "proved", {},
+    ),
+    "until the next boundary": (
+        SS, DEBUGGED, "that: unreachable(debug), during: [nmi, debug at after]", "refuted", {},
+    ),
+    "not so a fault": (
+        SS, FAULTING, "that: unreachable(page_fault), during: [nmi, page_fault at store]",
+        "refuted", {},
+    ),
+    "after MOV SS and INT3 it is on the first instruction of the handler": (
+        INT3, DEBUGGED, "that: unreachable(debug), during: [nmi, debug at breakpoint]",
+        "refuted", {},
+    ),
+    "code elsewhere raises what its contract says, not what the text does": (
+        TEXT[: TEXT.index("general_protection:")].replace("page_fault:", "unused:"),
+        "nmi: 1, page_fault: {at: anywhere}", "that: unreachable(unused)", "proved",
+        {"idt": {"page_fault": "contract: {stack: 0}, gate: interrupt"}, "ist": False},
+    ),
+    "a fault of the interrupted context": (
+        TEXT, "page_fault: any", "that: restored(all)", "proved", {"outermost": "page_fault", "ist": False},
+    ),
+    "its frame is intact": (
+        TEXT, "page_fault: 1", "that: intact(frame at rsp + 8), at: page_fault", "proved", {"outermost": "page_fault"},
+    ),
+    "a user's page fault may have the user bit": (
+        TEXT, "page_fault: 1", "that: '0(%rsp) & 4 == 0', at: page_fault", "refuted",
+        {"outermost": "page_fault", "interrupted": "user", "machine": "  rsp0: nmi_ist"},
+    ),
+    "a kernel's may not": (
+        TEXT, "page_fault: 1", "that: '0(%rsp) & 4 == 0', at: page_fault", "proved", {"outermost": "page_fault"},
+    ),
+    "a breakpoint of the user": (
+        TEXT, "breakpoint: any", "that: restored(all)", "proved",
+        {"outermost": "breakpoint", "interrupted": "user", "machine": "  rsp0: nmi_ist"},
+    ),
+    "a #DB of the interrupted context": (
+        TEXT, "debug: any", "that: restored(all)", "proved", {"outermost": "debug", "interrupted": "user, kernel",
+                                                               "machine": "  rsp0: nmi_ist"},
+    ),
+    "and NMIs in the handler of a fault": (
+        TEXT, "page_fault: 1, nmi: any", "that: restored(all)", "proved", {"outermost": "page_fault"},
+    ),
+    "that faults in turn": (
+        TEXT, "page_fault: {times: 2, at: memory}, nmi: any", "that: progress", "refuted", {"outermost": "page_fault"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_where_events_strike(case: str, tmp_path: Path) -> None:
+    text, events, inside, verdict, more = CASES[case]
+    names = [name for name in GATES if name in events or name == "breakpoint"]
+    more = {"idt": {name: GATES[name] for name in names}, **more}
+    result = judged(write_model(tmp_path, text, {"p": inside}, events=events, **more))["p"]
+    assert result.verdict == verdict, result.reason
+
+
+def test_a_breakpoint_of_the_user_needs_a_gate_that_it_may_use(tmp_path: Path) -> None:
+    idt = {"breakpoint": "entry: breakpoint, gate: interrupt"}
+    with pytest.raises(SpecError, match="breakpoint of user needs a gate that CPL 3 may use"):
+        write_model(
+            tmp_path, TEXT, {"p": "that: progress"}, events="breakpoint: any", outermost="breakpoint",
+            interrupted="user", idt=idt,
+        )  # fmt: skip
