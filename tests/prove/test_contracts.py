@@ -186,3 +186,25 @@ POWERS = [
 @pytest.mark.parametrize(("contract", "that", "at", "verdict"), POWERS)
 def test_powers(tmp_path: Path, contract: str, that: str, at: str, verdict: str) -> None:
     assert judge(tmp_path, NESTED, that, at, calls=f"helper: {{{contract}}}").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("during", "verdict"),
+    [("[nmi]", "refuted"), ("[nmi, nmi in helper]", "refuted"), ("[nmi, page_fault in helper]", "refuted")],
+)
+def test_a_broken_contract_refutes_whatever_the_schedule_was_to_be(
+    tmp_path: Path, during: str, verdict: str
+) -> None:
+    """The contract does not say how a run goes on that breaks it: it may well come to the rest of the schedule."""
+    result = judge(tmp_path, NESTED, "restored(rip)", f"outermost-return, during: {during}", nmi="any",
+                   calls="helper: {requires: [rax != 7], may: [page_fault]}", events=", page_fault: any",
+                   gate=PAGE_FAULT % "")  # fmt: skip
+    assert result.verdict == verdict
+    assert result.reason.endswith("helper requires rax != 7")
+
+
+def test_code_that_is_never_entered_is_named(tmp_path: Path) -> None:
+    result = judge(tmp_path, NESTED, "progress", "run", calls="helper: {}", gate=PAGE_FAULT % "")
+    assert result.verdict == "proved"
+    assert "page_fault_handler was never entered" in result.coverage.notes
+    assert "helper was never entered" not in result.coverage.notes

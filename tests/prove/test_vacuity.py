@@ -115,14 +115,14 @@ def test_what_says_nothing_is_not_proved_in_silence(
     assert set(notes) <= set(result.coverage.notes)
 
 
-def test_a_hole_that_never_faults_is_noted(tmp_path: Path) -> None:
+def test_a_hole_that_is_never_entered_is_noted(tmp_path: Path) -> None:
     program = PLAIN.replace("dead:\n    nop", "dead:\n    ...")
     holes = {name: "may: [page_fault], keeps: [registers]" for name in ("body", "dead")}
     events = "nmi: any, page_fault: any"
     model = write_model(tmp_path, program, {"p": "that: at_rest"}, events=events, idt=FAULTS, holes=holes)
     result = only(by_fixpoint(model))
-    assert result.coverage.notes == ("dead never raised page_fault",)
-    assert "dead never raised page_fault" in verdict_text(result, None)
+    assert result.coverage.notes == ("dead was never entered",)
+    assert "dead was never entered" in verdict_text(result, None)
 
 
 def test_a_fault_that_no_environment_has_is_an_error(tmp_path: Path) -> None:

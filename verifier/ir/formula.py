@@ -1,8 +1,8 @@
 """A value that a specification asks of a state: straight-line SSA like that of an instruction, but it only reads.
 
 Its operations are the pure ones of `verifier.ir.ops`, ``load``, ``get`` of a cell or of ``nmi_blocked`` (one bit), and
-``base`` and ``top``: the lowest address of the region named ``attr``, and the one just above it. The value is that of the
-last one.
+``base`` and ``top``: the lowest address of the region named ``attr``, and the one just above it. The value is that of
+the last one.
 """
 
 from __future__ import annotations

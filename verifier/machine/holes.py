@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
-from verifier.machine.events import NO_RETURN
+from verifier.machine.events import BROKEN_CONTRACT, NO_RETURN
 from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.formula import value_of
 from verifier.terms import Term, add, const, extract, zext
@@ -79,7 +79,7 @@ def pass_hole(x: Execution, block: Block) -> None:
 def _enter(x: Execution, contract: Contract) -> None:
     for wanted in contract.requires:
         if not x.decide(value_of(x, wanted, contract.name)):
-            raise Mishap("broken-contract", f"{contract.name} requires {wanted.text}")
+            raise Mishap(BROKEN_CONTRACT, f"{contract.name} requires {wanted.text}")
     notes = [zext(value_of(x, formula, contract.name), 64) for formula in contract.notes]
     x.put("rsp", add(x.get("rsp"), const(-contract.depth, 64)))
     for address, cell in _saved(x, contract):

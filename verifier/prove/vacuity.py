@@ -42,7 +42,8 @@ def caveat(p: Property, graph: Graph, judge: Judge) -> str:
 
 
 def never_happened(model: Model, script: Script, explorer: Explorer) -> Iterator[str]:
-    """The allowed events that struck nowhere, and the faults that a hole may raise and never did."""
+    """The allowed events that struck nowhere, hidden code that control never came to, and the faults that a hole may
+    raise and never did."""
     tally, program = explorer.tally, model.machine.program
     for event in script.events:
         if not tally.any_struck(event):
@@ -50,7 +51,9 @@ def never_happened(model: Model, script: Script, explorer: Explorer) -> Iterator
     if script.schedule is not None:
         return
     for instruction in program.instructions.values():
-        if instruction.mnemonic != "hole_body":
+        if instruction.mnemonic == "hole_enter" and not explorer.reached[instruction.address]:
+            yield f"{instruction.hole} was never entered"
+        if instruction.mnemonic != "hole_body" or not explorer.reached[instruction.address]:
             continue
         for fault in model.machine.contracts[str(instruction.hole)].may_raise:
             struck = tally.struck[fault, instruction.address]

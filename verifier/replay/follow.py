@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from verifier.asm.program import GENERAL_REGISTERS
 from verifier.ir.cells import RFLAGS_LAYOUT, SELECTORS
-from verifier.machine.events import EVENTS
+from verifier.machine.events import BROKEN_CONTRACT, EVENTS, NO_RETURN
 from verifier.replay.deviations import known
 from verifier.replay.faults import Scratch, raiser
-from verifier.replay.hidden import is_hidden, ran_on
+from verifier.replay.hidden import is_hidden, ran_on, unblocks
 from verifier.replay.lent import Lent
 from verifier.replay.machine import MORE, Shutdown, Unsupported
 from verifier.replay.probe import unblock
@@ -30,6 +30,8 @@ _BASES = ("fs_base", "gs_base", "kernel_gs_base")
 _DOUBLE_FAULT, _PAGE_FAULT = 8, 14
 _RF = 1 << 16
 _WILD = ("wild-read", "wild-write")
+#: Ends that only the specification knows of.
+_NOT_OF_THE_MACHINE = (BROKEN_CONTRACT, NO_RETURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ class Follower:
             self._machine.write(self._image.at("nop_"))
             self._machine.step()
         after = leg.outcome.state
+        if unblocks(leg.move):
+            unblock(self._machine, self._image)
         self._machine.write(self._writable(registers(after)))
         for address, size in leg.outcome.writes:
             self._machine.store(address, after.read(address, size).to_bytes(size, "little"))
@@ -180,6 +184,8 @@ class Follower:
     def _run_on(self, step: _Step) -> None:
         before = step.leg.before
         cells, memory = ran_on(self._course.machine, self._course.start, before, step.leg.move)
+        if unblocks(step.leg.move):
+            unblock(self._machine, self._image)
         now = registers(before) | {name: value for name, value in cells.items() if name not in RFLAGS_LAYOUT}
         for name, (bit, width) in RFLAGS_LAYOUT.items():
             if name in cells:
@@ -277,6 +283,9 @@ class Follower:
     def _mishap(self, leg: Leg) -> list[Difference]:
         """A run that leaves what the specification says: the machine has to leave it at the same place."""
         kind, now = leg.outcome.ended, self._machine.read()
+        if kind in _NOT_OF_THE_MACHINE:
+            self._notes.append(f"{kind}: {leg.outcome.detail}; that is no matter of the machine")
+            return []
         gates, targets = self._course.machine.gates, self._image.targets
         free = {target for vector, target in targets.items() if vector not in gates}
         if kind == "no-gate":

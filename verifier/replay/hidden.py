@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from verifier.trace.run import ConcreteState, Move, Start
 
 _MASK = (1 << 64) - 1
+#: Choices that are about where control goes and what is blocked, not about values.
+_WAYS = ("hole.iret", "hole.ends")
 
 
 def is_hidden(instruction: Instruction | None) -> bool:
@@ -21,12 +23,17 @@ def is_hidden(instruction: Instruction | None) -> bool:
     return instruction is not None and instruction.mnemonic in ("hole_enter", "hole_body")
 
 
+def unblocks(move: Move) -> bool:
+    """Whether hidden code executes an IRET in a move."""
+    return ("hole.iret", 1) in move.choices
+
+
 def ran_on(
     machine: MachineConfig, start: Start, state: ConcreteState, move: Move
 ) -> tuple[dict[str, int], dict[int, bytes]]:
     """The cells and the stretches of memory that the hidden code at rip sets before an event strikes in it."""
     contract = machine.contracts[machine.program.instructions[state.rip].hole or ""]
-    values = iter(value for kind, value in move.choices if kind.startswith("hole."))
+    values = iter(value for kind, value in move.choices if kind.startswith("hole.") and kind not in _WAYS)
     cells = {cell: next(values) for cell in contract.clobbers}
     assert all(value < 1 << CELLS[cell] for cell, value in cells.items())
     places = list(_places(machine, start, state))
@@ -34,7 +41,7 @@ def ran_on(
 
 
 def _places(machine: MachineConfig, start: Start, state: ConcreteState) -> Iterator[tuple[int, int]]:
-    """Where hidden code writes: the words of its stack, upwards, then its data (`verifier.trace.run`)."""
+    """Where hidden code writes: the words of its stack, upwards, then what it names (`verifier.trace.run`)."""
     contract = machine.contracts[machine.program.instructions[state.rip].hole or ""]
     for offset in range(0, contract.stack, 8):
         yield (state.cells["rsp"] + offset) & _MASK, 8
@@ -43,3 +50,13 @@ def _places(machine: MachineConfig, start: Start, state: ConcreteState) -> Itera
         assert found is not None, name
         region, datum = found
         yield start.bases[region.name] + datum.offset & _MASK, datum.size
+    for name in contract.regions:
+        yield from _pieces(start.bases[name], machine.regions[name].size)
+    first = state.cells["rsp"] + contract.stack + 8 * (len(contract.saves) + len(contract.gives))
+    for i, operand in enumerate(contract.operands):
+        yield from _pieces(state.read(first + 8 * i & _MASK, 8), operand.size)
+
+
+def _pieces(address: int, size: int) -> Iterator[tuple[int, int]]:
+    for done in range(0, size, 8):
+        yield address + done & _MASK, min(8, size - done)

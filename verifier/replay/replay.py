@@ -119,6 +119,8 @@ def _expect_replayable(course: Course) -> None:
         instruction = course.machine.program.instructions.get(leg.before.rip)
         if leg.move.action == "execute" and instruction is not None:
             changed = {op.attr for op in lift(instruction) if op.opcode == "put"} & set(_FIXED)
+            if instruction.hole is not None:
+                changed |= set(course.machine.contracts[instruction.hole].clobbers) & set(_FIXED)
             if changed:
                 names = ", ".join(sorted(map(str, changed)))
                 raise UsageError(f"step {number} changes {names}: a replay cannot follow it", instruction.span)

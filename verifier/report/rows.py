@@ -160,8 +160,9 @@ def _shown(instruction: Instruction) -> str:
 
 
 def _details(step: Step) -> list[str]:
-    """The error code of an injected fault; CR2 shows among the changes."""
-    return [f"error code {value:#x}" for kind, value in step.move.choices if kind == "fault.error_code"]
+    """What hidden code has done first, and the error code of an injected fault; CR2 shows among the changes."""
+    iret = ["an IRET in it has unblocked NMIs"] if ("hole.iret", 1) in step.move.choices else []
+    return iret + [f"error code {value:#x}" for kind, value in step.move.choices if kind == "fault.error_code"]
 
 
 def _error(step: Step) -> str:

@@ -152,6 +152,8 @@ class _Lowering:
 
     def _address(self, e: MemoryRef) -> Ssa:
         address = self._const(e.disp & MASK)
+        if e.region is not None:
+            address = self._emit("add", (self._emit("base", (), 64, e.region), address), 64)
         if e.index is not None:
             scaled = self._emit("mul", (self._emit("get", (), 64, e.index), self._const(e.scale)), 64)
             address = self._emit("add", (scaled, address), 64)
