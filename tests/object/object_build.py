@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Two bytes, as many as a hole has: of no other instruction under study.
 PLACEHOLDER = ".byte 0x66, 0x90"
 
+#: Their operands can be written either way round, for one and the same encoding.
+EITHER_WAY = ("xchg", "test")
+
 
 def run(*command: str, folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -73,6 +76,8 @@ def difference(one: Instruction, other: Instruction) -> str:
         if getattr(one, name) != getattr(other, name):
             return f"{one.text} / {other.text}: {name}"
     operands = [tuple(replace(o, text="") if isinstance(o, Target) else o for o in i.operands) for i in (one, other)]
+    if one.mnemonic in EITHER_WAY and operands[0] == operands[1][::-1]:
+        one, operands[0] = replace(one, operands=one.operands[::-1]), operands[1]
     if operands[0] != operands[1]:
         return f"{one.text} / {other.text}: {operands[0]} {operands[1]}"
     return "" if _ssa(one) == _ssa(other) else f"{one.text} / {other.text}: the SSA"

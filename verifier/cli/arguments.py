@@ -34,6 +34,7 @@ examples:
   verifier refute SPEC -p frame-intact               show the run that breaks a property
   verifier prove SPEC --certificate FILE             write down why; then: verifier recheck FILE
   verifier replay SPEC -p frame-intact --on qemu     the run on a machine, compared step by step
+  verifier new --from entry_64.o --entry asm_exc_nmi -o nmi.yaml
   verifier lift asm/nested_nmi_2010.s -D __percpu_seg=gs -D __KERNEL_CS=0x10
 """
 _VALUE = re.compile(r"([A-Za-z_.$][A-Za-z0-9_.$]*)=(.*)", re.DOTALL)
@@ -72,6 +73,7 @@ def _main(version: str) -> Parser:
     _add_recheck(commands, [shared])
     _add_replay(commands, [shared, searching])
     _add_lift(commands, [shared])
+    _add_new(commands, [shared])
     _command(commands, "schema", "print the JSON Schema of specifications, for editors", [shared])
     return parser
 
@@ -194,6 +196,16 @@ def _add_lift(commands: argparse._SubParsersAction[Parser], parents: list[Parser
     )
     parser.add_argument(
         "--extern", action="append", default=[], metavar="NAME=ADDRESS", help="a symbol defined elsewhere"
+    )
+
+
+def _add_new(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
+    about = "write a specification to start from, with everything that objects say of themselves"
+    parser = _command(commands, "new", about, parents)
+    what = "ELF files, or listings of objdump -dr"
+    parser.add_argument("--from", dest="object", nargs="+", required=True, metavar="OBJECT", help=what)
+    parser.add_argument(
+        "--entry", action="append", required=True, metavar="SYMBOL", help="where control comes in (can be repeated)"
     )
 
 

@@ -105,6 +105,7 @@ def _run(arguments: Namespace) -> int:
     # imported here, so that --help and --version do not wait for z3
     from verifier.cli.check import check
     from verifier.cli.commands import lift, prove, refute, schema
+    from verifier.cli.new import new
     from verifier.cli.recheck import recheck
     from verifier.cli.replay import replay_command
 
@@ -115,6 +116,7 @@ def _run(arguments: Namespace) -> int:
         "recheck": recheck,
         "replay": replay_command,
         "lift": lift,
+        "new": new,
         "schema": schema,
     }
     terminal = Terminal(arguments.color, arguments.output)

@@ -81,7 +81,7 @@ class Code(Mapping[int, Instruction]):
                 instruction = self[address]
             except AsmError:
                 continue
-            waiting += _after(instruction)
+            waiting += successors(instruction)
 
     def __getitem__(self, address: int) -> Instruction:
         known = self._known.get(address)
@@ -149,7 +149,7 @@ class Code(Mapping[int, Instruction]):
         return self._place(address, f"{address:x}: {data.hex(' ')}  {text}")
 
 
-def _after(instruction: Instruction) -> Iterator[int]:
+def successors(instruction: Instruction) -> Iterator[int]:
     """Where control may go on from an instruction without being told by data."""
     yield from (o.address for o in instruction.operands if isinstance(o, Target))
     if instruction.mnemonic not in _ENDS:

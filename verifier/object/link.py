@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.asm.program import Program
 from verifier.errors import AsmError
+from verifier.object.alternatives import Alternative, read_alternatives
 from verifier.object.code import Code, Refusal, Text
 from verifier.object.elsewhere import Elsewhere, refusal
 from verifier.object.layout import Layout
@@ -39,18 +40,32 @@ def link(
     to be cut off where one does. ``entries``: labels that control starts from; others are found as they are reached.
     ``patching``: what is replaced of the code before it runs. Raises AsmError for whatever does not fit.
     """
-    layout = Layout(objects, text_base)
-    symbols = SymbolTable(objects, layout, externals)
-    elsewhere = Elsewhere(stubs, symbols, layout)
-    for placed in layout.placed:
-        for entry in placed.section.relocations:
-            _relocate(placed, entry, symbols, elsewhere)
+    layout, symbols, elsewhere = _joined(objects, text_base, externals, stubs)
     refused, conditions = apply(patching, layout)
     texts = [Text(p.address, bytes(p.data), p.refused) for p in layout.placed if p.section.executable]
     code = Code([*texts, *elsewhere.texts()], elsewhere.instructions, refused, _Places(layout).span)
     sections = (*layout.sections(), *elsewhere.sections())
     code.follow(symbols.known[e].value for e in entries if e in symbols.known)
     return Program(code, symbols.known, sections, files=tuple(o.name for o in objects), conditions=conditions)
+
+
+def alternatives_of(objects: Sequence[Object]) -> list[Alternative]:
+    """The replacements that the objects have for their own code, at the addresses that `link` gives it by default."""
+    layout, _, _ = _joined(objects, None, {}, ())
+    return read_alternatives(layout, None)
+
+
+def _joined(
+    objects: Sequence[Object], text_base: int | None, externals: Mapping[str, int], stubs: Sequence[Stub]
+) -> tuple[Layout, SymbolTable, Elsewhere]:
+    """Everything at its address, relocated."""
+    layout = Layout(objects, text_base)
+    symbols = SymbolTable(objects, layout, externals)
+    elsewhere = Elsewhere(stubs, symbols, layout)
+    for placed in layout.placed:
+        for entry in placed.section.relocations:
+            _relocate(placed, entry, symbols, elsewhere)
+    return layout, symbols, elsewhere
 
 
 def _relocate(placed: Placed, entry: Relocation, symbols: SymbolTable, elsewhere: Elsewhere) -> None:
