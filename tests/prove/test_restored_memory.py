@@ -46,3 +46,13 @@ def test_stores_to_the_interrupted_stack(tmp_path: Path, store: str, what: str, 
     assert result.verdict == verdict, result.reason
     trace = concretise(prover, result)
     assert (trace is not None) == (verdict == "refuted")
+
+
+def test_a_property_that_reads_at_a_bad_address_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "nmi.s").write_text("nmi: nop\n iretq\n")
+    text = (SPEC % "all").replace("[kernel]", "[kernel: {fixed: {rax: 0x1000000000000000}}]")
+    (tmp_path / "spec.yaml").write_text(text + "  bad: {that: 0(%rax) == 0, at: nmi}\n")
+    prover = Prover(load(tmp_path / "spec.yaml"))
+    results = {r.property.name: r for r in prover.results(prover.model.properties)}
+    assert results["restored"].verdict == "proved"
+    assert results["bad"].reason == "the property reads memory at 0x1000000000000000, which is not canonical"

@@ -9,10 +9,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from verifier.asm.program import Program
     from verifier.ir.formula import Formula
+
+
+#: The region of the model-specific registers that are no cells, one word each. No canonical address leads to it.
+MSRS = "msrs"
+MSR_ADDRESS = 1 << 60
+#: The model-specific registers that are cells (SDM vol. 4, table 2-2).
+MSR_CELLS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
+
+
+def msr_name(number: int) -> str:
+    """What the datum of a model-specific register is called."""
+    return f"msr_{number:#x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +56,11 @@ class Region:
     other region; the verdict then holds for every such place. ``writable`` False: its bytes are ``contents``.
     Kinds: ``stack`` (IST or RSP0), ``interrupted`` (the stack an interrupted kernel context runs on: RSP stands at
     ``size // 2``, and ``alignment`` is that RSP's), ``percpu`` (GS base points at its base while the
-    kernel's GS base is in place), ``data`` (other named memory and the program's own data sections).
+    kernel's GS base is in place), ``data`` (other named memory and the program's own data sections), ``msr`` (`MSRS`).
     """
 
     name: str
-    kind: Literal["stack", "interrupted", "percpu", "data"]
+    kind: Literal["stack", "interrupted", "percpu", "data", "msr"]
     size: int
     address: int | None = None
     alignment: int = 16
@@ -168,11 +180,16 @@ class MachineConfig:
     kernel_cs: int = 0x10
     rsp0: str | None = None
     percpu: str | None = None
-    raised: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    raised: Mapping[str, Container[int]] = field(default_factory=dict)
     raised_outside: frozenset[str] = frozenset()
 
     def gate_of(self, event: str) -> Gate | None:
         return next((g for g in self.gates.values() if g.event == event), None)
+
+    def msr(self, number: int) -> int | None:
+        """The offset of a model-specific register in the region `MSRS`; None for one that is not modelled there."""
+        found = self.datum(msr_name(number))
+        return None if found is None else found[1].offset
 
     def datum(self, name: str) -> tuple[Region, Datum] | None:
         for region in self.regions.values():

@@ -69,6 +69,8 @@ EVENTS: dict[str, Event] = {
         Event("irq", None, asynchronous=True, maskable=True),
     )
 }
+#: The model-specific register that a machine check sets MCIP in.
+MCG_STATUS = 0x17A
 #: What the delivery of INT n is called: it is no NMI or fault, whatever its vector (rule N9).
 SOFTWARE = ("breakpoint", "overflow", "software_interrupt")
 BY_VECTOR: dict[int, Event] = {e.vector: e for e in EVENTS.values() if e.vector is not None}
@@ -81,7 +83,7 @@ MISHAPS: dict[str, str] = {
     "wild-write": "a write outside every region, or to a read-only one",
     "no-gate": "an event strikes whose vector has no gate in the specification",
     "double-fault": "a fault while a fault is delivered, and no gate for double_fault",
-    "shutdown": "a fault while a double fault is delivered: the processor shuts down",
+    "shutdown": "a fault while a double fault is delivered, or a machine check in another: the processor shuts down",
     BROKEN_CONTRACT: "code that is not shown is entered although what its contract requires does not hold",
 }
 #: How a run ends in hidden code that may stay away: neither at home nor by a mishap.

@@ -178,6 +178,8 @@ class Execution:
                 return None
             kind = "wild-write" if write else "wild-read"
             raise Mishap(kind, f"{size} bytes at {self.describe(address)}, which is in no region")
+        if self.layout.regions[found.region].kind == "msr":
+            raise self._bad_address(access)
         if write and not self.layout.regions[found.region].writable:
             raise Mishap("wild-write", f"to read-only {self.layout.regions[found.region].name}")
         return found
@@ -195,7 +197,7 @@ class Execution:
         if self.layout.is_region_address(address):
             return None
         for number, region in enumerate(self.layout.regions):
-            if self.decide(self.layout.inside(number, address, size)):
+            if region.kind != "msr" and self.decide(self.layout.inside(number, address, size)):
                 raise Unresolved(
                     f"{self.describe(address)} can be anywhere in {region.name}: its offset is not known"
                 )
@@ -219,7 +221,10 @@ class Execution:
         place = self.place(address, width // 8, access, write=False)
         if place is None:
             return self.choose("load", width)
-        region, offset = place.region, place.offset
+        return self.read_at(place.region, place.offset, width)
+
+    def read_at(self, region: int, offset: int, width: int) -> Term:
+        """Whole bytes at an offset of a region."""
         parts: list[Term] = []
         end = offset + width // 8
         while offset < end:
@@ -250,6 +255,11 @@ class Execution:
             self.memory[location] = piece
             self.writes.add(location)
             done += take
+
+    def msr(self, number: int) -> int | None:
+        """The word of the region `MSRS` that holds a model-specific register; None if none does."""
+        offset = self.layout.machine.msr(number)
+        return None if offset is None else offset // 8
 
     def word(self, region: int, word: int) -> Term:
         location = self.layout.location(region, word)

@@ -135,7 +135,8 @@ class Layout:
         fixed = [
             (const(s.address, 64), len(s.data)) for s in self.machine.program.sections if s.executable and s.data
         ]
-        spans = [*zip(self.bases, (r.size for r in self.regions), strict=True), *fixed]
+        reachable = zip(self.bases, self.regions, strict=True)
+        spans = [*((base, r.size) for base, r in reachable if r.kind != "msr"), *fixed]
         for i, (a, a_size) in enumerate(spans):
             for b, b_size in spans[:i]:
                 apart = or_(ule(add(a, const(a_size, 64)), b), ule(add(b, const(b_size, 64)), a))

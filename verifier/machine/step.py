@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from verifier.errors import LiftError
 from verifier.ir.cells import CELL_INDEX
 from verifier.ir.ops import Access
+from verifier.machine.config import MSR_CELLS, MSRS
 from verifier.machine.delivery import deliver, raise_fault
 from verifier.machine.events import BY_VECTOR, EVENTS, SOFTWARE, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 EXECUTE = "execute"
 #: How an edge ends that leads nowhere: the event was held back.
 HELD = "held"
-_MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,7 +241,7 @@ def _value(x: Execution, operation: Operation, args: list[Term]) -> Term:
             assert isinstance(attr, Access)
             return x.load(args[0], width, attr)
         case "rdmsr":
-            return x.get(_msr(args[0]))
+            return _read_msr(x, args[0])
         case _:
             return apply(opcode, tuple(args))
 
@@ -256,18 +256,40 @@ def _effect(x: Execution, operation: Operation, args: list[Term], puts: dict[str
                 assert isinstance(operation.attr, int)
                 raise Fault(operation.attr, args[1])
         case "wrmsr":
-            cell = _msr(args[0])
-            if not x.decide(canonical(args[1])):
-                raise Fault(13)  # rule I9
-            puts[cell] = args[1]
+            _write_msr(x, args[0], args[1], puts)
 
 
-def _msr(index: Term) -> str:
+def _read_msr(x: Execution, index: Term) -> Term:
+    number = _msr(index)
+    if number in MSR_CELLS:
+        return x.get(MSR_CELLS[number])
+    return x.word(*_msr_word(x, number))
+
+
+def _write_msr(x: Execution, index: Term, value: Term, puts: dict[str, Term]) -> None:
+    """Rule I9: a base has to be canonical; another register takes any value."""
+    number = _msr(index)
+    if number not in MSR_CELLS:
+        region, word = _msr_word(x, number)
+        x.write_at(region, 8 * word, value)
+        return
+    if not x.decide(canonical(value)):
+        raise Fault(13)
+    puts[MSR_CELLS[number]] = value
+
+
+def _msr(index: Term) -> int:
     if not index.is_const:
         raise Unresolved(f"the number of a model-specific register is not known: {index!r}")
-    if index.value not in _MSRS:
-        raise Unresolved(f"model-specific register {index.value:#x} is not modelled")
-    return _MSRS[index.value]
+    return index.value
+
+
+def _msr_word(x: Execution, number: int) -> tuple[int, int]:
+    """The region and the word in it that hold a model-specific register."""
+    word = x.msr(number)
+    if word is None:
+        raise Unresolved(f"model-specific register {number:#x} is not modelled: list it in machine.msrs")
+    return x.layout.number[MSRS], word
 
 
 # terminators

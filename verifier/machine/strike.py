@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX
+from verifier.machine.config import MSRS
 from verifier.machine.delivery import deliver, masked
-from verifier.machine.events import PAGE_FAULT_USER, Event
+from verifier.machine.events import MCG_STATUS, PAGE_FAULT_USER, Event
 from verifier.machine.execution import Mishap
 from verifier.machine.holes import run_hole
 from verifier.machine.state import HOME, rule
-from verifier.terms import Term, and_, const, eq, or_, zext
+from verifier.terms import Term, and_, const, eq, extract, or_, zext
 
 if TYPE_CHECKING:
     from verifier.machine.config import Contract
@@ -20,6 +21,8 @@ _DEBUG = 1
 _DR6_BS = 1 << 14
 #: DR6.B0 to B3.
 _DR6_BREAKPOINTS = 15
+#: The bit of MCG_STATUS (SDM vol. 3B, "IA32_MCG_STATUS MSR").
+_MCIP = 2
 _RF = CELL_INDEX["rf"]
 
 #: The ``inhibit`` cell after MOV SS and POP SS.
@@ -40,6 +43,8 @@ def strike(x: Execution, event: Event, contract: Contract | None, in_iret: bool)
     home = x.before.rip == HOME
     if x.decide(masked(x, event)) or (home and event.saved_rf and not x.decide(x.get("rf"))):  # rule E4
         return False
+    if event.name == "machine_check":
+        _check_in_progress(x)
     held = held_trap(x)
     saved_rip = x.before.home.rip if home else const(x.before.rip, 64)
     error_code = _load_cause(x, event)
@@ -71,6 +76,18 @@ def _load_cause(x: Execution, event: Event) -> Term | None:
         sticky = and_(x.get("dr6"), const(~_DR6_BREAKPOINTS, 64))
         x.put("dr6", or_(sticky, zext(x.choose("debug.breakpoints", 4), 64)))
     return error_code
+
+
+def _check_in_progress(x: Execution) -> None:
+    """Rule E7: a machine check sets MCG_STATUS.MCIP, and shuts down where it is set. Its other bits are open."""
+    word = x.msr(MCG_STATUS)
+    if word is None:
+        return
+    region = x.layout.number[MSRS]
+    if x.decide(extract(x.word(region, word), _MCIP, _MCIP)):
+        raise Mishap("shutdown", "machine_check while MCG_STATUS.MCIP is set")
+    others = and_(x.choose("mcg_status", 4), const(~(1 << _MCIP), 4))
+    x.write_at(region, 8 * word, zext(or_(others, const(1 << _MCIP, 4)), 64))
 
 
 def _keeps_held_trap(event: Event) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX, FLAGS
 from verifier.ir.ops import Access
-from verifier.machine.execution import Execution, Unresolved
+from verifier.machine.config import MSRS
+from verifier.machine.execution import Execution, Fault, Unresolved
 from verifier.machine.state import HOME
 from verifier.spec.expression import (
     AtRest,
@@ -149,6 +150,8 @@ class Meaning:
         return self._view.get(name)
 
     def _memory(self, e: MemoryRef) -> Term:
+        if e.region == MSRS:
+            return zext(extract(self._view.word(self._layout.number[MSRS], e.disp // 8), e.width - 1, 0), 64)
         address = const(e.disp, 64)
         if e.region is not None:
             address = add(self._layout.base(e.region), address)
@@ -158,7 +161,10 @@ class Meaning:
             address = add(address, mul(self.now(e.index), const(e.scale, 64)))
         if e.segment in ("gs", "fs"):
             address = add(self.now(f"{e.segment}_base"), address)
-        return zext(self._view.load(address, e.width, Access(segment=e.segment)), 64)
+        try:
+            return zext(self._view.load(address, e.width, Access(segment=e.segment)), 64)
+        except Fault:
+            raise Unresolved(f"memory at {self._view.describe(address)}, which is not canonical") from None
 
     def restored(self, cell: str) -> Term:
         """Whether one cell, or the interrupted context's memory, is as it was when the first event struck."""
@@ -222,8 +228,7 @@ class Meaning:
         for number, region in enumerate(self._layout.regions):
             for datum in region.data:
                 if datum.initially is not None:
-                    address = add(self._layout.bases[number], const(datum.offset, 64))
-                    now = self._view.load(address, datum.size * 8, Access())
+                    now = self._view.read_at(number, datum.offset, datum.size * 8)
                     yield datum.name, eq(now, self._layout.initial_value(datum.initially, datum.size))
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
 from verifier.lift import lift
-from verifier.machine.events import BY_VECTOR, EVENTS, PAGE_FAULT_USER, Event
+from verifier.machine.config import MSR_CELLS, MSRS
+from verifier.machine.events import BY_VECTOR, EVENTS, MCG_STATUS, PAGE_FAULT_USER, Event
 from verifier.recheck import hidden
 from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
 from verifier.recheck.expression import Expr, and_, concat, const, eq, extract, ite, not_, operation, or_
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
     from verifier.ir.ops import Block, Operation, Value
     from verifier.machine.config import Contract
     from verifier.recheck.solver import Solver
-    from verifier.recheck.world import World
+    from verifier.recheck.world import Word, World
 
 EXECUTE = "execute"
 _STACK = Access(stack=True)
-_MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
 _DR6_BS = 1 << 14
 _AFTER_SS = const(2, 2)
 _SOFTWARE = {3: "breakpoint", 4: "overflow"}
@@ -120,6 +120,8 @@ def _strike(step: Step, event: Event, contract: Contract | None, at_iret: bool) 
     if event.blocks_nmi and step.nmi_blocked:
         raise _Held
     _hold_back(step, event)
+    if event.name == "machine_check":
+        _check_in_progress(step)
     trap = _trap_held(step)
     rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
     error = _cause(step, event)
@@ -140,6 +142,18 @@ def _hold_back(step: Step, event: Event) -> None:
         raise _Held
     if step.at == HOME and event.saved_rf and not step.decide(step.get("rf")):
         raise _Held
+
+
+def _check_in_progress(step: Step) -> None:
+    """Rule E7."""
+    offset = step.world.machine.msr(MCG_STATUS)
+    if offset is None:
+        return
+    if step.decide(extract(step.word((MSRS, offset)), 2, 2)):
+        raise Mishap("shutdown", "machine_check while MCG_STATUS.MCIP is set")
+    open_bits = step.choose(4)
+    bits = (const(0, 60), extract(open_bits, 3, 3), const(1, 1), extract(open_bits, 1, 0))
+    step.write((MSRS, offset), concat(*bits))
 
 
 def _cause(step: Step, event: Event) -> Expr | None:
@@ -241,7 +255,7 @@ class _Body:
             case "load", Access() as access:
                 return self._step.load(args[0], width // 8, access)
             case "rdmsr", _:
-                return self._step.get(self._msr(args[0]))
+                return self._read_msr(args[0])
             case "concat", _:
                 return concat(*args)
             case opcode, (int(high), int(low)):
@@ -259,20 +273,30 @@ class _Body:
                 if self._step.decide(args[0]):
                     raise Fault(vector, args[1])
             case "wrmsr", _:
-                cell = self._msr(args[0])
-                if not self._step.decide(canonical(args[1])):
-                    raise Fault(13)  # I9
-                self._puts[cell] = args[1]
+                self._write_msr(args[0], args[1])
             case "skip_if", _:
                 pass
             case _:
                 raise AssertionError(o)
 
-    @staticmethod
-    def _msr(index: Expr) -> str:
-        if not index.is_const or index.value not in _MSRS:
+    def _read_msr(self, index: Expr) -> Expr:
+        cell = MSR_CELLS.get(index.value) if index.is_const else None
+        return self._step.read(self._msr(index), 8) if cell is None else self._step.get(cell)
+
+    def _write_msr(self, index: Expr, value: Expr) -> None:
+        cell = MSR_CELLS.get(index.value) if index.is_const else None
+        if cell is None:
+            self._step.write(self._msr(index), value)
+        elif self._step.decide(canonical(value)):
+            self._puts[cell] = value
+        else:
+            raise Fault(13)  # I9
+
+    def _msr(self, index: Expr) -> Word:
+        offset = self._step.world.machine.msr(index.value) if index.is_const else None
+        if offset is None:
             raise Undecided("a model-specific register that is not modelled, or whose number is not known")
-        return _MSRS[index.value]
+        return MSRS, offset
 
     def _finish(self) -> None:
         step, terminator = self._step, self._block.terminator

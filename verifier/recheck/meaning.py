@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from verifier.ir.cells import FLAGS
 from verifier.ir.ops import Access
+from verifier.machine.config import MSRS
 from verifier.recheck.expression import (
     FALSE,
     TRUE,
@@ -162,6 +163,8 @@ class Meaning:
         return image({name: self._step.get(name) for name in FLAGS})
 
     def _memory(self, e: MemoryRef) -> Expr:
+        if e.region == MSRS:
+            return zext(extract(self._step.word((MSRS, e.disp)), e.width - 1, 0), 64)
         address = const(e.disp, 64)
         if e.region is not None:
             address = operation("add", (self._step.world.bases[e.region], address), 64)

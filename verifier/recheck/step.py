@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELLS
+from verifier.machine.config import MSRS
 from verifier.recheck.expression import Expr, concat, const, eq, extract, not_, offset, var
 from verifier.recheck.ghost import HOME
 from verifier.recheck.world import canonical, rule
@@ -206,6 +207,8 @@ class Step:
             self._outside(address, size, access)
             if write or not self._is_users(access):
                 raise Mishap("wild-write" if write else "wild-read", f"{size} bytes outside every region")
+        elif found[0] == MSRS:
+            raise Fault(12 if self._is_stack_access(access) else 13)  # A2: its address is not canonical
         elif write and not self.world.machine.regions[found[0]].writable:
             raise Mishap("wild-write", f"to read-only {found[0]}")
         return found
@@ -217,7 +220,7 @@ class Step:
         if self.world.is_anchored(address):
             return
         for region in self.world.machine.regions.values():
-            if self.decide(self.world.inside(region, address, size)):
+            if region.kind != "msr" and self.decide(self.world.inside(region, address, size)):
                 raise Undecided(f"an access of {size} bytes can be anywhere in {region.name}")
 
     def _is_stack_access(self, access: Access) -> bool:

@@ -145,7 +145,7 @@ class World:
 
     def _apart(self) -> Iterator[Expr]:
         """Regions overlap neither each other nor the text."""
-        spans = [(self.bases[r.name], r.size) for r in self.machine.regions.values()]
+        spans = [(self.bases[r.name], r.size) for r in self.machine.regions.values() if r.kind != "msr"]
         sections = [s for s in self.machine.program.sections if s.executable and s.data]
         spans += [(const(s.address, 64), len(s.data)) for s in sections]
         for i, (a, a_size) in enumerate(spans):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from verifier.machine.config import Context, Gate, MachineConfig, Pointer, Segment
-from verifier.machine.events import EVENTS
+from verifier.machine.config import MSRS, Context, Gate, MachineConfig, Pointer, Segment
+from verifier.machine.events import EVENTS, MCG_STATUS
 from verifier.spec.hidden import sentence
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         *_places(environment),
         *_regions(machine),
         _mapped(environment),
+        *_msrs(machine),
         _at_start(machine),
     )
 
@@ -84,6 +85,14 @@ def _places(environment: Environment) -> Iterator[str]:
         yield f"{name} may also strike {where}, {how}"
 
 
+def _msrs(machine: MachineConfig) -> Iterator[str]:
+    if MSRS in machine.regions:
+        names = _list(d.name for d in machine.regions[MSRS].data)
+        yield f"the model-specific registers {names} take any value, and only what is shown and contracts change them"
+    if machine.gate_of("machine_check") is not None and machine.msr(MCG_STATUS) is None:
+        yield "machine checks find MCG_STATUS.MCIP clear: none shuts down because another is handled"
+
+
 def _mapped(environment: Environment) -> str:
     also = ["where hidden code may raise it"]
     if "page_fault" in environment.places:
@@ -95,7 +104,7 @@ def _mapped(environment: Environment) -> str:
 
 def _regions(machine: MachineConfig) -> Iterator[str]:
     floating = [r for r in machine.regions.values() if r.address is None]
-    fixed = [r for r in machine.regions.values() if r.address is not None]
+    fixed = [r for r in machine.regions.values() if r.address is not None and r.kind != "msr"]
     sizes = (f"{r.name} ({r.size} bytes, aligned to {r.alignment})" for r in floating)
     yield f"regions do not overlap each other or the text: {_list(sizes)}"
     if fixed:

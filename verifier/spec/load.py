@@ -18,6 +18,7 @@ from verifier.spec.environment import read_contexts
 from verifier.spec.events import check_stacks, read_environment
 from verifier.spec.gates import read_gates, read_selectors, segments_of, stack_name
 from verifier.spec.model import Model
+from verifier.spec.msrs import read_msrs
 from verifier.spec.names import DataName, Names
 from verifier.spec.program import read_program
 from verifier.spec.properties import read_properties
@@ -34,7 +35,7 @@ FORMAT = 1
 _OPTIONAL = ("title", "calls", "holes")
 _PARTS = ("format", "title", "program", "machine", "calls", "holes", "environment", "properties")
 _PROGRAM = ("source", "object", "entry", "alternatives", "alternatives_entry", "define", "text")
-_MACHINE = ("stacks", "rsp0", "interrupted_stack", "idt", "percpu", "data", "segments")
+_MACHINE = ("stacks", "rsp0", "interrupted_stack", "idt", "percpu", "data", "msrs", "segments")
 _ENVIRONMENT = ("interrupted", "events", "outermost")
 
 
@@ -82,8 +83,10 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
     data = memory.placed(declared, program)
     stacks = read_stacks(part, data, program)
     empty = memory.together(part, stacks.regions, memory.data_regions(declared, data, program))
-    names = _names(program, data | stacks.names, empty)
-    regions = memory.with_initial_values(empty, (*declared, *stacks.declared), names)
+    msrs = read_msrs(part, {*data, *stacks.names, *program.symbols}, empty)
+    names = _names(program, data | stacks.names | msrs.names, empty)
+    every = (*declared, *stacks.declared, *msrs.declared)
+    regions = memory.with_initial_values(empty | msrs.regions, every, names)
     selectors = read_selectors(part)
     outside = spec["environment"].fields(_ENVIRONMENT, required=("interrupted", "events"))
     contexts = read_contexts(outside, selectors)

@@ -8,7 +8,8 @@ below. A kind that does not match, a choice left over or one missing is a disagr
 kind                width when it is asked for
 =================== ===== ==================================================================================
 undef               any   an ``undef`` operation is executed, in block order
-hole.ends           1     ``hole_body`` is executed whose code may stay away: whether it does (nothing else is asked then)
+hole.ends           1     ``hole_body`` is executed whose code may stay away: whether it does
+                          (nothing else is asked then)
 hole.iret           1     hidden code that may execute an IRET runs on (see hole.CELL) while NMIs are blocked: whether
                           it unblocks them; just before the cells
 hole.CELL           cell  each clobbered cell of a contract, in its order, whenever an event strikes at ``hole_body``
@@ -19,9 +20,10 @@ hole.memory         64    each 8-byte word of the hole's stack, upwards from the
                           then all regions and operands that it writes, in pieces of 8 bytes
 fault.error_code    32    an injected fault with an error code is delivered; of the value the defined bits count (E2)
 fault.cr2           64    an injected page fault is delivered, after its error code
+mcg_status          4     a machine check is delivered, and MCG_STATUS is modelled: its low bits, MCIP apart (E7)
 debug.breakpoints   4     an injected #DB is delivered: the low bits of DR6 (E5)
-fault.in_iret       1     an injected fault with an error code, while NMIs are blocked, at an IRET: whether that had begun,
-                          after the others (E3)
+fault.in_iret       1     an injected fault with an error code, while NMIs are blocked, at an IRET: whether that had
+                          begun, after the others (E3)
 load                any   a read at an address outside every region that the specification allows to be read
 double_fault.cs     16    a #DF is delivered, whose saved CS is not defined (rule H6), after its gate is found
 double_fault.rip    64    the same, just after

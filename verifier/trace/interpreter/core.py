@@ -172,6 +172,8 @@ class Interpreter:
                 raise Disagreement(f"nmi is delivered at {state.rip:#x}, where NMIs are still blocked")
             if event.maskable and not work.cells["if"]:
                 raise Disagreement(f"{event.name} at {state.rip:#x}, where IF=0 masks it")
+            if event.name == "machine_check":
+                self._delivery.begin_machine_check(work)
             error = self._caused(work, event)
             self._unblock_by_iret(work, event, instruction)
             self._delivery.event(work, event, state.rip, error)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.errors import InternalError
-from verifier.machine.events import BY_VECTOR, EVENTS
+from verifier.machine.events import BY_VECTOR, EVENTS, MCG_STATUS
 from verifier.trace.interpreter.memory import GENERAL_PROTECTION, STACK_FAULT, all_canonical, canonical
 from verifier.trace.interpreter.work import MASK64, Fault, Mishap
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RF_BIT = 1 << 16
 DR6_BS = 1 << 14
+MCIP = 1 << 2
 #: Just above the lower canonical half.
 LOWER_END = 1 << 47
 
@@ -76,6 +77,16 @@ class Delivery:
         """The trap after an instruction that began with TF=1 (I4, I5)."""
         work.cells["dr6"] |= DR6_BS
         self.event(work, EVENTS["debug"], work.rip)
+
+    def begin_machine_check(self, work: Work) -> None:
+        """MCG_STATUS.MCIP, where that register is modelled (E7)."""
+        place = self._memory.place_of_msr(MCG_STATUS)
+        if place is None:
+            return
+        if self._memory.read_msr(work, place) & MCIP:
+            raise Mishap("shutdown", "machine_check while MCG_STATUS.MCIP is set")
+        others = work.choices.take("mcg_status", 4) & ~MCIP
+        self._memory.write(work, place, 8, others | MCIP)
 
     def software(self, work: Work, vector: int, following: int, this: int) -> None:
         """INT n and INT3: no error code, no NMI blocking, whatever the vector (F8, N9)."""

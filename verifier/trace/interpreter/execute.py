@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from verifier.errors import LiftError
 from verifier.ir.evaluate import evaluate
 from verifier.ir.ops import Access
+from verifier.machine.config import MSR_CELLS
 from verifier.trace.interpreter.holes import Holes
 from verifier.trace.interpreter.memory import GENERAL_PROTECTION, canonical
 from verifier.trace.interpreter.returns import Returns
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from verifier.trace.interpreter.segments import Selectors
     from verifier.trace.interpreter.work import Work
     from verifier.trace.run import Start
-
-#: The model-specific registers that are cells (SDM vol. 4, table 2-2).
-MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
-
 
 class _Skip(Exception):
     """The instruction turns out to do nothing (``skip_if``)."""
@@ -109,25 +106,33 @@ class Execution:
             raise _Skip
 
     def _rdmsr(self, _operation: Operation, args: tuple[int, ...]) -> int:
-        cell = self._msr(args[0])
+        self._expect_cpl0()
+        cell = MSR_CELLS.get(args[0])
+        if cell is None:
+            return self._memory.read_msr(self.work, self._place_of_msr(args[0]))
         return self._puts.get(cell, self.work.cells[cell])
 
     def _wrmsr(self, _operation: Operation, args: tuple[int, ...]) -> None:
-        cell = self._msr(args[0])
+        self._expect_cpl0()
+        cell = MSR_CELLS.get(args[0])
+        if cell is None:
+            self._memory.write(self.work, self._place_of_msr(args[0]), 8, args[1])
+            return
         if not canonical(args[1]):
             raise Fault(GENERAL_PROTECTION)
         self._puts[cell] = args[1]
 
-    def _msr(self, index: int) -> str:
+    def _expect_cpl0(self) -> None:
         if self.work.cells["cpl"] != 0:
             raise Fault(GENERAL_PROTECTION)
-        if index not in MSRS:
-            raise LiftError(
-                f"MSR {index:#x} is not modelled",
-                self.block.instruction.span,
-                "modelled are FS_BASE, GS_BASE and KERNEL_GS_BASE",
-            )
-        return MSRS[index]
+
+    def _place_of_msr(self, index: int) -> int:
+        """The address of the word that stands for a model-specific register."""
+        place = self._memory.place_of_msr(index)
+        if place is None:
+            hint = "list it in machine.msrs; the bases of FS and GS need not be listed"
+            raise LiftError(f"MSR {index:#x} is not modelled", self.block.instruction.span, hint)
+        return place
 
     _PERFORM: dict[str, Callable[[Execution, Operation, tuple[int, ...]], int | None]] = {  # noqa: RUF012
         "const": _const,

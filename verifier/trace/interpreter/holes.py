@@ -85,7 +85,11 @@ class Holes:
             self._fill(work, self._memory.bases[name], self._machine.regions[name].size)
         first = lowest + contract.stack + 8 * (len(contract.saves) + len(contract.gives))
         for i, operand in enumerate(contract.operands):
-            self._fill(work, self._memory.pop(work, (first + 8 * i) & MASK64, 8), operand.size)
+            try:
+                address = self._memory.pop(work, (first + 8 * i) & MASK64, 8)
+            except Fault:
+                raise Mishap("wild-write", f"the stack of {contract.name} is not canonical") from None
+            self._fill(work, address, operand.size)
 
     def _fill(self, work: Work, address: int, size: int) -> None:
         """Any bytes, in pieces of eight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from verifier.machine.config import MSRS
 from verifier.trace.interpreter.work import MASK64, Fault, Mishap
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Memory:
 
     def __init__(self, machine: MachineConfig, start: Start) -> None:
         self._places = [(self._base(region, start), region) for region in machine.regions.values()]
+        self._machine = machine
         self._start = start.state.cells
         self._prefix_names_segment = start.rules.get("prefix_names_segment", 0)
         self._user_gs = any(
@@ -49,6 +51,14 @@ class Memory:
             if base <= address and address + size <= base + region.size:
                 return base, region
         return None
+
+    def place_of_msr(self, number: int) -> int | None:
+        """The address of the word that stands for a model-specific register, which no instruction can name."""
+        offset = self._machine.msr(number)
+        return None if offset is None else self.bases[MSRS] + offset
+
+    def read_msr(self, work: Work, address: int) -> int:
+        return self._read(work, address, 8)
 
     def load(self, work: Work, address: int, size: int, access: Access) -> int:
         """An instruction's read of ``size`` bytes, little endian."""
