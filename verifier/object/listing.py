@@ -26,9 +26,13 @@ _RELOCATION = re.compile(
     r"\s*(?P<address>[0-9a-f]{1,16}): (?P<type>R_X86_64_\w+)\s+(?P<symbol>\S+?)(?P<addend>[-+]0x[0-9a-f]{1,16})?\s*",
     re.ASCII,
 )
-#: Blank lines, a stretch of zeros, and what ``-l`` adds.
-_SKIPPED = re.compile(r"\s*|\s*\.\.\.\s*|[^:]*\(\):\s*|\S+:\d+(?: \(discriminator \d+\))?\s*", re.ASCII)
+#: Zeros, however many: up to the next line with an address.
+_ZEROS = re.compile(r"\s*\.\.\.\s*")
+#: Blank lines, and what ``-l`` adds.
+_SKIPPED = re.compile(r"\s*|[^:]*\(\):\s*|\S+:\d+(?: \(discriminator \d+\))?\s*", re.ASCII)
 _LARGEST_GAP = 1 << 20
+#: At the end of a section nothing tells how many zeros there were: at least those of an instruction that is begun.
+_LAST_ZEROS = 15
 _HEAD = 20
 
 
@@ -39,6 +43,7 @@ class _Section:
     data: bytearray = field(default_factory=bytearray)
     relocations: list[Relocation] = field(default_factory=list)
     lines: list[tuple[int, tuple[str, int] | None]] = field(default_factory=list)
+    zeros: bool = False
 
 
 def is_listing(text: str) -> bool:
@@ -68,7 +73,7 @@ class _Listing:
             section.relocations.append(self._relocation(section, match))
         linked = any(s.start for s in self._sections)
         sections = {
-            i: ObjectSection(s.name, bytes(s.data), 1, True, False, s.start if linked else None, tuple(s.relocations))
+            i: ObjectSection(s.name, bytes(s.data) + bytes(_LAST_ZEROS * s.zeros), 1, True, False, s.start if linked else None, tuple(s.relocations))
             for i, s in enumerate(self._sections)
         }
         symbols = tuple(symbol for _, symbol in self._symbols.values())
@@ -82,6 +87,8 @@ class _Listing:
             self._wanted.append((self._current(span), match))
         elif match := _LABEL.fullmatch(text):
             self._label(match, span)
+        elif _ZEROS.fullmatch(text):
+            self._current(span).zeros = True
         elif match := _SECTION.fullmatch(text):
             self._sections.append(_Section(match["name"]))
         elif match := _FORMAT.fullmatch(text):
@@ -118,10 +125,12 @@ class _Listing:
         if section.start is None:
             section.start = address
         gap = address - section.start - len(section.data)
-        if not 0 <= gap <= _LARGEST_GAP or len(section.data) + gap > limits.LISTING_BYTES:
+        most = _LARGEST_GAP if section.zeros else 0
+        if not 0 <= gap <= most or len(section.data) + gap > limits.LISTING_BYTES:
             raise AsmError(f"the code at {address:#x} does not follow what is before it", span)
         section.lines.append((address - section.start, (self._name, span.line)))
         section.data += bytes(gap) + data
+        section.zeros = False
 
     def _relocation(self, section: _Section, match: re.Match[str]) -> Relocation:
         name, addend = match["symbol"], int(match["addend"] or "0", 16)

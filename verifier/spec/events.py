@@ -5,27 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from verifier.asm import outside
-from verifier.errors import LiftError, SpecError, nearest
-from verifier.ir.ops import Access
-from verifier.lift import lift
+from verifier.errors import SpecError, nearest
 from verifier.machine.events import EVENTS
+from verifier.spec.boundaries import Boundaries
 from verifier.spec.gates import RAISABLE
 from verifier.spec.model import Environment
 from verifier.spec.properties import addresses_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
-    from verifier.asm.program import Instruction, Program
+    from verifier.asm.program import Program
     from verifier.machine.config import MachineConfig
     from verifier.spec.document import Fields, Value
     from verifier.spec.names import Names
 
 MAX_COUNT = 1000
 ANYWHERE, MEMORY = "anywhere", "memory"
-#: What ends an instruction that reads or writes the stack, though none of its operations does.
-_STACK_TERMINATORS = ("iret", "lret", "interrupt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class _Entry:
     """One event of ``environment.events``; ``times`` None: any number; ``where``: ``at`` in words."""
 
     times: int | None
-    raised: frozenset[int] | None = None
+    raised: Boundaries | None = None
     where: str = ""
 
 
@@ -92,25 +88,18 @@ def _entry(name: str, value: Value, program: Program, names: Names) -> _Entry:
     if name not in RAISABLE:
         hint = "leave 'at' out; 'during' of a property speaks of chosen places"
         raise fields["at"].error(f"{name} strikes wherever the machine lets it", hint)
-    return _Entry(times, *_places(fields["at"], _boundaries(name, program), program, names))
+    return _Entry(times, *_places(name, fields["at"], program, names))
 
 
-def _boundaries(name: str, program: Program) -> list[Instruction]:
-    """The instructions that an event can strike at: hidden code raises its own faults, from its first instruction."""
-    hidden = ("hole_enter", "hole_body") if EVENTS[name].saved_rf else ("hole_body",)
-    elsewhere = [range(s.address, s.end) for s in program.sections if s.name == outside.SECTION]
-    return [i for i in program if i.mnemonic not in hidden and not any(i.address in e for e in elsewhere)]
-
-
-def _places(value: Value, shown: list[Instruction], program: Program, names: Names) -> tuple[frozenset[int], str]:
+def _places(name: str, value: Value, program: Program, names: Names) -> tuple[Boundaries, str]:
     """The addresses, and what they are in words."""
     if not value.is_sequence and value.text("a place") == ANYWHERE:
-        return frozenset(i.address for i in shown), "at every boundary of the text that is shown"
+        return Boundaries(program, name), "at every boundary of the text that is shown"
     if not value.is_sequence and value.text("a place") == MEMORY:
-        return frozenset(i.address for i in shown if _uses_memory(i)), "at every instruction that accesses memory"
-    found: set[int] = set()
+        return Boundaries(program, name, memory=True), "at every instruction that accesses memory"
+    shown = Boundaries(program, name)
+    found: list[Container[int]] = []
     words = []
-    boundaries = {i.address for i in shown}
     for item in value.one_or_more():
         text = " ".join(item.text("a label").split())
         how, _, label = text.rpartition(" ")
@@ -118,24 +107,14 @@ def _places(value: Value, shown: list[Instruction], program: Program, names: Nam
         if addresses is None:
             hint = nearest(label, (ANYWHERE, MEMORY, *names.code)) or f"{ANYWHERE}, {MEMORY}, or [LABEL, in LABEL]"
             raise item.error(f"'{text}' is no place in the text", hint)
-        hidden = next((i for i in program if i.address in addresses and i.address not in boundaries), None)
+        hidden = next((i for i in program if i.address in addresses and i.address not in shown), None)
         if hidden is not None:
             raise item.error(f"'{text}' has code that is not shown", f"let the hole raise it: holes.{hidden.hole}.may")
-        found.update(boundaries.intersection(addresses))
+        found.append(addresses)
         words.append(text if how else f"at {text}")
     if not found:
         raise value.error("no place stands here", f"{ANYWHERE}, {MEMORY}, or labels")
-    return frozenset(found), ", ".join(words)
-
-
-def _uses_memory(instruction: Instruction) -> bool:
-    """Whether an instruction loads or stores, be it through the stack. What is not supported ends a run anyway."""
-    try:
-        block = lift(instruction)
-    except LiftError:
-        return False
-    touches = any(isinstance(o.attr, Access) for o in block)
-    return touches or block.terminator.opcode in _STACK_TERMINATORS
+    return Boundaries(program, name, places=tuple(found)), ", ".join(words)
 
 
 def _count(value: Value) -> int | None:
