@@ -30,7 +30,7 @@ machine:
   percpu:
     flag: {{size: 1, initially: 0}}
     other: {{size: 1}}
-    word: {{size: 8}}
+    word: {{size: 8{word}}}
     second: {{size: 8}}
 {machine}
 {holes}
@@ -56,6 +56,7 @@ def write_model(
     ist: bool = True,
     machine: str = "",
     outermost: str = "nmi",
+    word: str = "",
 ) -> Model:
     """A model of ``program``, whose NMI enters at the label ``nmi``.
 
@@ -72,6 +73,7 @@ def write_model(
         events=events,
         machine=machine,
         outermost=outermost,
+        word=word,
         properties="\n".join(f"  {name}: {{{what}}}" for name, what in properties.items()),
     )
     (folder / "spec.yaml").write_text(text)

@@ -71,7 +71,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """An IDT gate: 64-bit, present, code selector = the kernel's. ``stack``: the region its IST slot tops, or None."""
+    """An IDT gate: 64-bit, present, code selector = the kernel's. ``stack``: the region its IST slot tops, or None.
+
+    ``slot``: the datum of 8 bytes that is its IST slot, which the code may change; then there is no ``stack``.
+    """
 
     vector: int
     event: str
@@ -79,6 +82,12 @@ class Gate:
     kind: Literal["interrupt", "trap"]
     stack: str | None = None
     dpl: int = 0
+    slot: str | None = None
+
+    @property
+    def ist(self) -> bool:
+        """Whether it switches stacks whatever the CPL."""
+        return self.stack is not None or self.slot is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELL_INDEX, FLAGS
 from verifier.ir.ops import Access
 from verifier.machine.events import BY_VECTOR, EVENTS, Event
-from verifier.machine.execution import Fault, Mishap, Unresolved
+from verifier.machine.execution import Fault, Mishap
 from verifier.machine.rflags import pack
 from verifier.machine.state import canonical, rule
 from verifier.terms import Term, add, and_, const, eq, extract, ite, not_, or_, zext
@@ -109,6 +109,8 @@ def _new_rsp(x: Execution, gate: Gate, old_cpl: int) -> Term:
     machine = x.layout.machine
     if gate.stack is not None:
         rsp = x.layout.top(gate.stack)
+    elif gate.slot is not None:
+        rsp = _slot(x, gate.slot)
     elif old_cpl != 0:
         if machine.rsp0 is None:
             raise Mishap("no-gate", f"{gate.event} from CPL {old_cpl} needs RSP0, and the machine has no rsp0 stack")
@@ -119,10 +121,17 @@ def _new_rsp(x: Execution, gate: Gate, old_cpl: int) -> Term:
         edge = eq(extract(rsp, 63, 4), const(1 << 43, 60))
         if not x.decide(and_(edge, rule("frame_below_the_edge"))):
             raise Fault(12)
-    aligned = _align(x, rsp)
-    if not x.layout.is_region_address(aligned):
-        raise Unresolved(f"{gate.event} pushes its frame at {x.describe(aligned)}, whose region is not known")
-    return aligned
+    if not x.layout.is_region_address(rsp):
+        return and_(rsp, const(-16, 64))
+    return _align(x, rsp)
+
+
+def _slot(x: Execution, name: str) -> Term:
+    """What an IST slot holds now (rule F4)."""
+    found = x.layout.machine.datum(name)
+    assert found is not None, name
+    region, datum = found
+    return x.read_at(x.layout.number[region.name], datum.offset, 64)
 
 
 def _align(x: Execution, rsp: Term) -> Term:
@@ -139,7 +148,7 @@ def _commit(x: Execution, gate: Gate, event: Event, rsp: Term, old_cpl: int) -> 
     machine = x.layout.machine
     if old_cpl != 0:
         x.put("ss", const(0, 16))
-    elif gate.stack is not None:
+    elif gate.ist:
         x.put("ss", ite(rule("ist_nulls_ss"), const(0, 16), x.get("ss")))  # rule F10
     x.put("rsp", rsp)
     x.put("cs", const(machine.kernel_cs, 16))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.ops import Access
 from verifier.machine.events import BY_VECTOR, EVENTS
-from verifier.recheck.expression import Expr, and_, const, eq, extract, ite, offset, or_, zext
-from verifier.recheck.step import Fault, Mishap, Undecided
+from verifier.recheck.expression import Expr, and_, concat, const, eq, extract, ite, offset, or_, zext
+from verifier.recheck.step import Fault, Mishap
 from verifier.recheck.world import canonical, image, rule
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ def _new_stack(step: Step, gate: Gate) -> Expr:
     machine = step.world.machine
     if gate.stack is not None:
         rsp = step.world.top(gate.stack)
+    elif gate.slot is not None:
+        slot = machine.datum(gate.slot)
+        assert slot is not None
+        rsp = step.read((slot[0].name, slot[1].offset), 8)
     elif step.cpl == 0:
         rsp = step.get("rsp")
     elif machine.rsp0 is None:
@@ -134,11 +138,11 @@ def _new_stack(step: Step, gate: Gate) -> Expr:
 
 def _aligned(step: Step, rsp: Expr) -> Expr:
     """Rule F6: rounded down to 16."""
+    if not step.world.is_anchored(rsp):
+        return concat(extract(rsp, 63, 4), const(0, 4))
     for bit in range(4):
         if step.decide(extract(rsp, bit, bit)):
             rsp = offset(rsp, -(1 << bit))
-    if not step.world.is_anchored(rsp):
-        raise Undecided("a frame is pushed onto a stack whose place is not known")
     return rsp
 
 
@@ -162,7 +166,7 @@ def _push(step: Step, lowest: Expr, words: list[Expr]) -> None:
 def _arrive(step: Step, strike: Strike, gate: Gate, rsp: Expr) -> None:
     if step.cpl != 0:
         step.number("ss", 0)
-    elif gate.stack is not None:
+    elif gate.ist:
         step.put("ss", ite(rule("ist_nulls_ss"), const(0, 16), step.get("ss")))  # F10
     step.put("rsp", rsp)
     step.number("cs", step.world.machine.kernel_cs)

@@ -260,6 +260,9 @@ def plan_of(machine: MachineConfig, start: Start, mapped: Iterable[tuple[int, in
 
 
 def _stacks(machine: MachineConfig) -> list[str]:
+    slotted = next((g for g in machine.gates.values() if g.slot is not None), None)
+    if slotted is not None:
+        raise UsageError(f"the IST slot of {slotted.event} is in memory: a replay has it in a TSS of its own")
     return list(dict.fromkeys(g.stack for g in machine.gates.values() if g.stack))
 
 

@@ -41,7 +41,7 @@ def _faulted_iret(machine: MachineConfig, leg: Leg, right: Values) -> Values:
 def _truncated_rsp(machine: MachineConfig, leg: Leg, _right: Values) -> Values:
     """Whatever the return should do: the page that the truncated RSP points to does not exist, and that is a #PF."""
     size, gate, cells = return_size(machine, leg), machine.gate_of("page_fault"), leg.before.cells
-    if size in (None, 64) or gate is None or gate.stack is not None or cells["cpl"] or cells["nt"]:
+    if size in (None, 64) or gate is None or gate.ist or cells["cpl"] or cells["nt"]:
         return {}
     flags, top = rflags(leg.before), cells["rsp"] & ~15
     cleared = ("tf", "nt", "rf", "vm") + (("if",) if gate.kind == "interrupt" else ())

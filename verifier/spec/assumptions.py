@@ -40,7 +40,9 @@ def _gate(gate: Gate, rsp0: str | None) -> str:
     effect = "clears IF" if gate.kind == "interrupt" else "leaves IF as it is"
     article = "an interrupt" if gate.kind == "interrupt" else "a trap"
     stack = f"on stack {gate.stack}" if gate.stack else "on the current stack"
-    if rsp0 and not gate.stack:
+    if gate.slot:
+        stack = f"on the stack that {gate.slot} points to then"
+    elif rsp0 and not gate.ist:
         stack += f", from CPL 3 on {rsp0}"
     return f"{gate.event} (vector {gate.vector}) enters through {article} gate ({effect}) {stack}"
 

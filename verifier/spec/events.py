@@ -159,7 +159,7 @@ def check_stacks(environment: Fields, machine: MachineConfig, outermost: tuple[s
     if machine.rsp0 is not None or all(c.cpl == 0 for c in machine.contexts):
         return
     for gate in machine.gates.values():
-        if gate.event in outermost and gate.stack is None:
+        if gate.event in outermost and not gate.ist:
             message = f"{gate.event} may strike at CPL 3, and nothing says which stack it uses then"
             hint = f"give its gate a stack, or set machine.rsp0, or list 'outermost' without {gate.event}"
             raise SpecError(message, environment.whole.span, hint)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
 from verifier.errors import nearest
-from verifier.machine.config import Gate, Region, Segment
+from verifier.machine.config import MSRS, Gate, Region, Segment
 from verifier.machine.events import EVENTS
 
 if TYPE_CHECKING:
@@ -97,9 +97,22 @@ def _gate(key: Value, value: Value, names: Names, regions: Mapping[str, Region])
     elif "vector" in fields and fields["vector"].integer(0, 255) != vector:
         raise fields["vector"].error(f"the vector of {event} is {vector}", "leave 'vector' out")
     kind = cast("Literal['interrupt', 'trap']", fields["gate"].choice(("interrupt", "trap"), "kind of gate"))
-    stack = fields.get("stack", lambda v: stack_name(v, regions), None)
+    slotted = "stack" in fields and fields["stack"].is_mapping
+    stack = fields.get("stack", lambda v: stack_name(v, regions), None) if not slotted else None
+    slot = _slot(fields["stack"], names) if slotted else None
     dpl = fields.get("dpl", lambda v: v.integer(0, 3), 0)
-    return Gate(vector, event, entry, kind, stack, dpl)
+    return Gate(vector, event, entry, kind, stack, dpl, slot)
+
+
+def _slot(value: Value, names: Names) -> str:
+    """``{slot: DATUM}``: where the processor reads RSP at each delivery."""
+    item = value.fields(("slot",), required=("slot",))["slot"]
+    name = item.choice(names.data, "name of data")
+    if names.data[name].size != 8:
+        raise item.error(f"'{name}' has {names.data[name].size} bytes: an IST slot has 8")
+    if names.data[name].region == MSRS:
+        raise item.error(f"'{name}' is no memory", "name a datum of machine.percpu, machine.data or a stack")
+    return name
 
 
 def stack_name(value: Value, regions: Mapping[str, Region]) -> str:

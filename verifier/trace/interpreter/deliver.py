@@ -136,7 +136,7 @@ class Delivery:
         if strike.software and gate.dpl < cells["cpl"]:
             raise Fault(GENERAL_PROTECTION, gate.vector * 8 + 2)
         self._push_frame(work, strike, self._stack_for(work, gate))
-        if cells["cpl"] != 0 or (gate.stack and self._rules.get("ist_nulls_ss", 0)):
+        if cells["cpl"] != 0 or (gate.ist and self._rules.get("ist_nulls_ss", 0)):
             cells["ss"] = 0
         cells["cs"] = self._machine.kernel_cs
         cells["cpl"] = 0
@@ -149,6 +149,8 @@ class Delivery:
 
     def _stack_for(self, work: Work, gate: Gate) -> int:
         """The stack pointer before alignment (F4)."""
+        if gate.slot is not None:
+            return self._memory.read_datum(work, gate.slot)
         name = gate.stack
         if name is None and work.cells["cpl"] != 0:
             name = self._machine.rsp0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from verifier.errors import InternalError
 from verifier.machine.config import MSRS
 from verifier.trace.interpreter.work import MASK64, Fault, Mishap
 
@@ -59,6 +60,14 @@ class Memory:
 
     def read_msr(self, work: Work, address: int) -> int:
         return self._read(work, address, 8)
+
+    def read_datum(self, work: Work, name: str) -> int:
+        """What a datum of the specification holds."""
+        found = self._machine.datum(name)
+        if found is None:
+            raise InternalError(f"the unknown datum {name} is read")
+        region, datum = found
+        return self._read(work, self.bases[region.name] + datum.offset, datum.size)
 
     def load(self, work: Work, address: int, size: int, access: Access) -> int:
         """An instruction's read of ``size`` bytes, little endian."""
