@@ -6,9 +6,11 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machine_contracts import contract
+
 from verifier.asm import assemble_text
 from verifier.ir.cells import CELL_NAMES, CELLS
-from verifier.machine.config import Context, Contract, Datum, Gate, MachineConfig, Region, Segment
+from verifier.machine.config import MSR_ADDRESS, MSRS, Context, Datum, Gate, MachineConfig, Region, Segment
 from verifier.machine.events import EVENTS
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 EDGE = 0xFFFF_8000_0000_0000
 NMI_IST, RSP0, KSTACK, PERCPU, TABLE, OTHER = (0xFFFF_8880_0000_0000 + 0x1000 * i for i in range(1, 7))
 BASES = {
+    MSRS: MSR_ADDRESS,
     "nmi_ist": NMI_IST,
     "rsp0": RSP0,
     "kstack": KSTACK,
@@ -27,13 +30,6 @@ BASES = {
 }
 SIZE = 0x100
 USER_HOME, KERNEL_HOME = 0x40_1234, 0xFFFF_FFFF_9000_0000
-CONTRACT = Contract(
-    "hidden",
-    ("rax", "rcx", "zf", "cf", "if"),
-    ("page_fault", "general_protection", "debug", "double_fault"),
-    16,
-    ("flag",),
-)
 
 #: One line per instruction; every line can be executed from any state.
 LINES = """
@@ -200,7 +196,8 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         stack = "nmi_ist" if name == "nmi" and source.random() < 0.7 else source.choice(stacks)
         kind = source.choice(("interrupt", "trap"))
         entry = built.symbols[name].value
-        gates[vector] = Gate(vector, name, entry, kind, stack, source.choice((0, 3)))
+        slot = "slot" if stack is None and source.random() < 0.2 else None
+        gates[vector] = Gate(vector, name, entry, kind, stack, source.choice((0, 3)), slot)
     anywhere = not fixed
 
     def at(name: str) -> int | None:
@@ -210,16 +207,18 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         Region("nmi_ist", "stack", SIZE, at("nmi_ist")),
         Region("rsp0", "stack", SIZE, at("rsp0")),
         Region("kstack", "interrupted", SIZE, at("kstack"), alignment=source.choice((8, 16))),
-        Region("percpu", "percpu", SIZE, at("percpu"), data=(Datum("flag", 0x20, 1),), alignment=64),
+        Region("percpu", "percpu", SIZE, at("percpu"), data=(Datum("flag", 0x20, 1), Datum("slot", 0x28, 8)), alignment=64),
         Region("table", "data", 32, at("table"), writable=False, contents=bytes(range(0x30, 0x50))),
         Region("other", "stack", SIZE, at("other"), alignment=8),
+        Region(MSRS, "msr", 16, MSR_ADDRESS, 8, (Datum("msr_0x48", 0, 8), Datum("msr_0x17a", 8, 8))),
     )
+    hidden = contract(source)
     machine = MachineConfig(
         built,
         {r.name: r for r in regions},
         gates,
         {s.selector: s for s in SEGMENTS},
-        {"hidden": CONTRACT} | {i.hole: CONTRACT for i in built if i.hole},
+        {"hidden": hidden} | {i.hole: hidden for i in built if i.hole},
         (USER, KERNEL),
         rsp0="rsp0" if source.random() < 0.9 else None,
         percpu="percpu",
@@ -227,6 +226,13 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         raised_outside=frozenset(RAISED_OUTSIDE),
     )
     return Lab(machine, bases, tuple(i.address for i in built))
+
+
+def address(source: random.Random, lab: Lab) -> int:
+    """Where control is: often in hidden code and at returns, which are few instructions of many."""
+    hidden = [i.address for i in lab.machine.program if i.hole]
+    returns = [i.address for i in lab.machine.program if i.mnemonic == "iret"]
+    return source.choice(source.choices((lab.addresses, hidden, returns), (7, 2, 1))[0])
 
 
 def _some(source: random.Random, built: Program) -> frozenset[int]:
@@ -257,7 +263,7 @@ def number(source: random.Random, lab: Lab) -> int:
             lambda: source.choice((0xFFFF_7FFF_FFFF_FFFF, 0xFFFF_8000_0000_0000, 0x7FFF_FFFF_FFFC)),
             lambda: source.getrandbits(22) | 2,
             lambda: source.choice((USER_HOME, KERNEL_HOME)),
-            lambda: source.choice((0xC000_0101, 0xC000_0102, 0xC000_0100, 0x7FFF_FFFF_E000)),
+            lambda: source.choice((0xC000_0101, 0xC000_0102, 0xC000_0100, 0x7FFF_FFFF_E000, 0x48)),
             lambda: source.getrandbits(64),
         )
     )()
@@ -316,7 +322,7 @@ def cells(source: random.Random, lab: Lab) -> dict[str, int]:
         "rsp": stack_pointer(source, lab),
         "gs_base": source.choice((lab.bases["percpu"], lab.bases["percpu"], 0x7F00_0000_1000, number(source, lab))),
         "cr4": source.getrandbits(32),
-        "rcx": source.choice((0, 1, 3, USER_HOME, 0xC000_0101, 0xC000_0102, number(source, lab))),
+        "rcx": source.choice((0, 1, 3, 0x48, USER_HOME, 0xC000_0101, 0xC000_0102, number(source, lab))),
     }
     if source.random() < 0.5:
         found["rbp"] = pointer(source, lab)

@@ -90,7 +90,7 @@ class Walk:
             base = CELL_NAMES.index("gs_base")
             cells = (*cells[:base], home_cells[base], *cells[base + 1 :])
         blocked = source.random() < 0.3
-        rip = HOME if at_home else source.choice(lab.addresses)
+        rip = HOME if at_home else labs.address(source, lab)
         path = frozenset({canonical(home.rip)} - {TRUE})
         if context.cpl == 0:
             path |= {t for t in (not_(c) for c in text_conditions(self.layout, home.rip)) if t is not TRUE}
@@ -160,7 +160,8 @@ class Walk:
         elif action == EXECUTE:
             edges = list(self.stepper.execute(self.state))
         else:
-            edges = list(self.stepper.strike(self.state, action))
+            possible = self.stepper.can_arise(self.state, action)
+            edges = list(self.stepper.strike(self.state, action)) if possible else []
         fitting = [e for e in edges if self.fits(e)]
         where = f"{action} at {self.lab.machine.program.describe(self.state.rip)} ({self.instruction()})"
         assert len(fitting) <= 1, f"{where}: two edges are true at once"
@@ -241,8 +242,10 @@ class Walk:
         return value
 
     def expect_impossible(self, action: str, where: str) -> None:
-        """No edge is true: that is so only for an NMI while NMIs are blocked."""
-        assert (action, self.state.nmi_blocked) == ("nmi", True), f"{where}: no edge is true"
+        """No edge is true: that is so only for an NMI while NMIs are blocked, and where a contract says never."""
+        contract = self.stepper.hole_at(self.state)
+        kept_out = contract is not None and action in contract.never
+        assert kept_out or (action, self.state.nmi_blocked) == ("nmi", True), f"{where}: no edge is true"
         self.expect_refused(Move(action), Valuation(self.assignment), where)
 
     def expect_held(self, edge: Edge, where: str) -> None:

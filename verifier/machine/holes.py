@@ -38,8 +38,8 @@ def run_hole(x: Execution, contract: Contract) -> None:
         x.write_at(x.layout.number[region.name], datum.offset, value)
     for name in contract.regions:
         _fill(x, x.layout.number[name], 0, x.layout.machine.regions[name].size)
-    for operand, address in zip(contract.operands, _noted(x, contract)[len(contract.gives) :], strict=True):
-        _write_operand(x, contract, x.load(address, 64, _STACK), operand.size)
+    for operand, note in zip(contract.operands, _noted(x, contract)[len(contract.gives) :], strict=True):
+        _write_operand(x, contract, note, operand.size)
 
 
 def _hidden_stack(x: Execution, contract: Contract) -> Place:
@@ -52,11 +52,12 @@ def _hidden_stack(x: Execution, contract: Contract) -> Place:
     return place
 
 
-def _write_operand(x: Execution, contract: Contract, address: Term, size: int) -> None:
+def _write_operand(x: Execution, contract: Contract, note: Term, size: int) -> None:
+    """``note``: where the address stands that it writes at."""
     try:
-        place = x.place(address, size, _DATA, write=True)
+        place = x.place(x.load(note, 64, _STACK), size, _DATA, write=True)
     except Fault:
-        raise Mishap("wild-write", f"what {contract.name} writes at {x.describe(address)}") from None
+        raise Mishap("wild-write", f"what {contract.name} writes, at an address that is not canonical") from None
     assert place is not None
     _fill(x, place.region, place.offset, size)
 

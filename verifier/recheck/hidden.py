@@ -42,12 +42,12 @@ def run_on(step: Step, contract: Contract) -> None:
         _overwrite(step, (name, 0), step.world.machine.regions[name].size)
     first = len(contract.saves) + len(contract.gives)
     for operand, at in zip(contract.operands, _slots(step, contract)[first:], strict=True):
-        _overwrite(step, _reached(step, contract, step.load(at, 8, _STACK), operand.size), operand.size)
+        _overwrite(step, _reached(step, contract, at, operand.size), operand.size)
 
 
-def _reached(step: Step, contract: Contract, address: Expr, size: int) -> Word:
+def _reached(step: Step, contract: Contract, slot: Expr, size: int) -> Word:
     try:
-        place = step.reach(address, size, Access(), write=True)
+        place = step.reach(step.load(slot, 8, _STACK), size, Access(), write=True)
     except Fault:
         raise Mishap("wild-write", f"what {contract.name} writes") from None
     assert place is not None
