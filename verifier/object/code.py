@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from verifier.asm.program import Instruction, Target
+from verifier.asm.program import Instruction, Mem, Target
 from verifier.errors import AsmError
 from verifier.object import limits
 from verifier.object.decode import LONGEST, Undecodable, decode
-from verifier.source import Span
+
+if TYPE_CHECKING:
+    from verifier.object.places import Places
+    from verifier.source import Span
 
 #: Of one stretch that control must not come to, in bytes.
 LONGEST_REFUSED = 255
@@ -28,11 +32,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Executable bytes at ``address``. ``refused``: the offsets of bytes that are not known, and why."""
+    """Executable bytes at ``address``. ``refused``: the offsets of bytes that are not known, and why.
+
+    ``bare``: of an object that still has to be linked and has no relocations.
+    """
 
     address: int
     data: bytes
     refused: Mapping[int, Refusal] = field(default_factory=dict)
+    bare: bool = False
 
     @property
     def end(self) -> int:
@@ -45,7 +53,7 @@ class Code(Mapping[int, Instruction]):
     Code that nobody reaches may be anything: an address is decoded when it is asked for. Iterating gives what has been
     decoded so far, which is what direct control flow from some entries leads to (`follow`) and whatever else was asked
     for. ``fixed``: instructions that stand at some addresses whatever the bytes there are. ``refused``: stretches that
-    control must not come to, and why. ``place`` tells an address's place, with the text that it is given.
+    control must not come to, and why. ``places`` tells places and names.
 
     Asking raises AsmError for bytes that are no instruction known here, for an address inside another instruction,
     and for an operand whose symbol nobody defines.
@@ -56,11 +64,11 @@ class Code(Mapping[int, Instruction]):
         texts: Iterable[Text],
         fixed: Mapping[int, Instruction],
         refused: Mapping[range, Refusal],
-        place: Callable[[int, str], Span],
+        places: Places,
     ) -> None:
         self._texts = sorted((t for t in texts if t.data), key=lambda t: t.address)
         self._starts = [t.address for t in self._texts]
-        self._place = place
+        self._places = places
         self._refused = sorted(refused.items(), key=lambda item: item[0].start)
         self._known: dict[int, Instruction] = {}
         #: Where the second and later bytes of a known instruction lie: the start of that instruction.
@@ -123,11 +131,15 @@ class Code(Mapping[int, Instruction]):
         except Undecodable as error:
             shown = self._shown(address, data[: error.length], error.text or "(bad)")
             raise AsmError(f"control comes here, and {error}", shown) from error
-        found = replace(found, span=self._shown(address, found.encoding, found.text))
+        text_shown = self._places.text(found)
+        found = replace(found, text=text_shown, span=self._shown(address, found.encoding, text_shown))
         self._check(found, text, offset)
         return found
 
     def _check(self, found: Instruction, text: Text, offset: int) -> None:
+        if text.bare and _refers_to_next(found):
+            hint = "objdump shows relocations with -dr; an object has them unless they were stripped"
+            raise AsmError("nothing says what this refers to: the relocations are missing", found.span, hint)
         for stretch, refusal in self._refusals(found):
             if stretch.start < found.next_address and found.address < stretch.stop:
                 raise AsmError(refusal.message, found.span, refusal.hint)
@@ -146,7 +158,17 @@ class Code(Mapping[int, Instruction]):
         return self._refused[first:last]
 
     def _shown(self, address: int, data: bytes, text: str) -> Span:
-        return self._place(address, f"{address:x}: {data.hex(' ')}  {text}")
+        return self._places.span(address, data, text)
+
+
+def _refers_to_next(instruction: Instruction) -> bool:
+    """Whether a field of 32 bits that is relative to the next instruction is zero, as an assembler leaves it."""
+    far = instruction.length > 4
+    return far and any(
+        (isinstance(o, Target) and o.address == instruction.next_address)
+        or (isinstance(o, Mem) and o.rip_relative and o.disp == instruction.next_address)
+        for o in instruction.operands
+    )
 
 
 def successors(instruction: Instruction) -> Iterator[int]:

@@ -84,3 +84,8 @@ class Object:
     def linked(self) -> bool:
         """Whether its sections have addresses."""
         return any(s.address is not None for s in self.sections.values())
+
+    @property
+    def bare(self) -> bool:
+        """Whether it has to be linked, and nothing says where."""
+        return not self.linked and not any(s.relocations for s in self.sections.values())

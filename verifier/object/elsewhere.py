@@ -82,10 +82,12 @@ class Elsewhere:
 
 
 def _check(stubs: Sequence[Stub], symbols: SymbolTable, layout: Layout) -> None:
+    bare = next((p.object.name for p in layout.placed if p.object.bare), None)
+    lost = f"{bare} has no relocations: objdump shows them with -dr" if bare else None
     for stub in stubs:
         own = symbols.known.get(stub.name)
         if own is None and stub.name not in symbols.wanted and not stub.handler:
-            hint = nearest(stub.name, [*symbols.wanted, *symbols.known])
+            hint = nearest(stub.name, [*symbols.wanted, *symbols.known]) or lost
             raise AsmError(f"nothing in the program calls '{stub.name}'", stub.span, hint)
         if own is not None and not layout.is_code(own.value):
             raise AsmError(f"'{stub.name}' is no code: it cannot be called", stub.span)

@@ -11,9 +11,9 @@ from verifier.object.code import Code, Refusal, Text
 from verifier.object.elsewhere import Elsewhere, refusal
 from verifier.object.layout import Layout
 from verifier.object.patched import Patching, apply
+from verifier.object.places import Places
 from verifier.object.relocate import relocate, size_of
 from verifier.object.symbols import SymbolTable
-from verifier.source import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +42,10 @@ def link(
     """
     layout, symbols, elsewhere = _joined(objects, text_base, externals, stubs)
     refused, conditions = apply(patching, layout)
-    texts = [Text(p.address, bytes(p.data), p.refused) for p in layout.placed if p.section.executable]
-    code = Code([*texts, *elsewhere.texts()], elsewhere.instructions, refused, _Places(layout).span)
+    texts = [
+        Text(p.address, bytes(p.data), p.refused, p.object.bare) for p in layout.placed if p.section.executable
+    ]
+    code = Code([*texts, *elsewhere.texts()], elsewhere.instructions, refused, Places(layout, symbols))
     sections = (*layout.sections(), *elsewhere.sections())
     code.follow(symbols.known[e].value for e in entries if e in symbols.known)
     return Program(code, symbols.known, sections, files=tuple(o.name for o in objects), conditions=conditions)
@@ -89,20 +91,3 @@ def _relocate(placed: Placed, entry: Relocation, symbols: SymbolTable, elsewhere
 
 def _refuse(placed: Placed, entry: Relocation, why: Refusal) -> None:
     placed.refused.update(dict.fromkeys(range(entry.offset, entry.offset + size_of(entry)), why))
-
-
-class _Places:
-    """Tells the places of code."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-
-    def span(self, address: int, text: str) -> Span:
-        placed = self._layout.at(address)
-        if placed is None:
-            return Span(f"{address:#x}", 0, 1, len(text) + 1, text)
-        offset = address - placed.address
-        found = placed.object.lines.at(placed.index, offset)
-        if found is not None:
-            return Span(found[0], found[1], 1, len(text) + 1, text)
-        return Span(f"{placed.object.name}({placed.section.name}+{offset:#x})", 0, 1, len(text) + 1, text)

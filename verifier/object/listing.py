@@ -45,6 +45,9 @@ class _Section:
     lines: list[tuple[int, tuple[str, int] | None]] = field(default_factory=list)
     zeros: bool = False
 
+    def contents(self) -> bytes:
+        return bytes(self.data) + bytes(_LAST_ZEROS if self.zeros else 0)
+
 
 def is_listing(text: str) -> bool:
     """Whether a text begins as what objdump prints does."""
@@ -73,7 +76,7 @@ class _Listing:
             section.relocations.append(self._relocation(section, match))
         linked = any(s.start for s in self._sections)
         sections = {
-            i: ObjectSection(s.name, bytes(s.data) + bytes(_LAST_ZEROS * s.zeros), 1, True, False, s.start if linked else None, tuple(s.relocations))
+            i: ObjectSection(s.name, s.contents(), 1, True, False, s.start if linked else None, tuple(s.relocations))
             for i, s in enumerate(self._sections)
         }
         symbols = tuple(symbol for _, symbol in self._symbols.values())

@@ -148,6 +148,8 @@ class _Writer:
         span = instruction.span
         if span.file == SOURCE:
             return ""
+        if not span.line:
+            return f"{instruction.address:x}"
         return f"{PurePath(span.file).name}:{span.line}" if self._several else str(span.line)
 
 

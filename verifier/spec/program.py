@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from verifier import asm
+from verifier.errors import nearest
 from verifier.object import link, read_objects
 from verifier.spec import memory
 
@@ -27,8 +28,11 @@ def read_program(
     Only the program tells which per-CPU names it defines itself; if some, the others move behind them.
     """
     make = _linked if sources.objects else _assembled
-    entries = (*sources.entries, *_handlers(machine))
+    entries = (*(e.text("a label") for e in sources.entries), *_handlers(machine))
     program = make(sources, declared, stubs, root, entries)
+    for entry in sources.entries:
+        if program.address_of(entry.text()) not in program.instructions:
+            raise entry.error(f"no code has the symbol '{entry.text()}'", nearest(entry.text(), program.symbols))
     moved = memory.moved_behind_text(declared, program)
     if moved != declared and any(memory.in_percpu(program, d.name) for d in declared):
         return make(sources, moved, stubs, root, entries), moved

@@ -36,7 +36,7 @@ class Sources:
     defines: Mapping[str, str | int]
     text: int | None
     objects: tuple[Path, ...] = ()
-    entries: tuple[str, ...] = ()
+    entries: tuple[Value, ...] = ()
     patching: Patching = field(default_factory=Patching)
 
     @property
@@ -66,7 +66,7 @@ def read_sources(program: Fields, spec: Path, root: Path) -> Sources:
     text = program.get("text", lambda v: v.integer(KERNEL_HALF, LAST_TEXT, 16), None)
     if "object" in program:
         _refuse(program, ("define",), "object")
-        entries = tuple(v.text("a label") for v in program.items("entry"))
+        entries = tuple(program.items("entry"))
         return Sources((), {}, text, _files(program["object"], spec, root, "object file"), entries, _patching(program))
     _refuse(program, ("entry", "alternatives", "alternatives_entry"), "source")
     defines = {k.identifier("a macro name"): _definition(v) for k, v in program.entries("define")}
