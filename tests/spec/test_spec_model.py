@@ -143,6 +143,20 @@ def test_percpu_layout_is_natural(project: Project) -> None:
     }
 
 
+def test_percpu_offsets(project: Project) -> None:
+    added = "    low: {size: 4}\n    high: {size: 8, offset: 4, initially: nmi_ist.top}\n"
+    data = project.load(SPEC.replace("  percpu:\n", "  percpu:\n" + added, 1)).machine.regions["percpu"].data
+    places = [("low", 0), ("high", 4), ("nmi_stack_nesting", 12), ("nmi_stack_ptr", 16)]
+    assert [(d.name, d.offset) for d in data] == places
+    assert data[1].initially == Pointer("nmi_ist", 4096)
+
+
+def test_percpu_offsets_overlap(project: Project) -> None:
+    text = SPEC.replace("  percpu:\n", "  percpu:\n    low: {size: 8}\n    high: {size: 8, offset: 4}\n", 1)
+    with pytest.raises(SpecError, match=r"'high' overlaps 'low' \(at offset 0x0\)"):
+        project.load(text)
+
+
 def test_properties(project: Project) -> None:
     model = project.load()
     at = model.machine.program.address_of

@@ -33,7 +33,7 @@ PERCPU_PREFIX = ".data..percpu"
 class Declared:
     """One entry of ``percpu`` or ``data``; ``address`` is an offset for the former. ``size`` 0: not given.
 
-    ``placed``: the specification itself gives the address.
+    ``placed``: the specification itself gives the address or offset.
     """
 
     key: Value
@@ -52,13 +52,8 @@ def natural_alignment(size: int) -> int:
 
 def declare(machine: Fields, text_base: int) -> tuple[Declared, ...]:
     """The declared names, placed in order. SpecError for a size that is none or a name given twice."""
-    offset = 0
-    found: dict[str, Declared] = {}
-    for key, value in machine.entries("percpu"):
-        item = _declared(key, value, percpu=True, address=0)
-        offset = -(-offset // natural_alignment(item.size)) * natural_alignment(item.size)
-        found[item.name] = replace(item, address=offset)
-        offset += item.size
+    items = [_declared(key, value, percpu=True, address=0) for key, value in machine.entries("percpu")]
+    found = {item.name: item for item in _in_order(items, 0)}
     address = text_base + DATA_DISTANCE
     for key, value in machine.entries("data"):
         item = _declared(key, value, percpu=False, address=address)
@@ -71,14 +66,33 @@ def declare(machine: Fields, text_base: int) -> tuple[Declared, ...]:
 
 
 def _declared(key: Value, value: Value, *, percpu: bool, address: int) -> Declared:
-    known = ("size", "initially") if percpu else ("size", "initially", "address")
-    fields = value.fields(known)
+    where = "offset" if percpu else "address"
+    low, high = (0, MAX_SIZE) if percpu else (KERNEL_HALF, (1 << 64) - MAX_SIZE)
+    fields = value.fields(("size", "initially", where))
     size = fields.get("size", lambda v: v.integer(1, MAX_SIZE), 0)
-    place = fields.get("address", lambda v: v.integer(KERNEL_HALF, (1 << 64) - MAX_SIZE), address)
+    place = fields.get(where, lambda v: v.integer(low, high), address)
     initially = fields.found.get("initially")
     return Declared(
-        key, key.identifier("a data name"), size, place, initially, percpu, placed="address" in fields
+        key, key.identifier("a data name"), size, place, initially, percpu, placed=where in fields
     )
+
+
+def _in_order(items: Iterable[Declared], offset: int) -> list[Declared]:
+    """Per-CPU names, each behind the one before it or where it says. SpecError for two in one place."""
+    found: list[Declared] = []
+    for given in items:
+        alignment = natural_alignment(given.size)
+        item = given if given.placed else replace(given, address=-(-offset // alignment) * alignment)
+        other = next((o for o in found if _overlap(o, item)), None)
+        if other is not None:
+            raise item.key.error(f"'{item.name}' overlaps '{other.name}' (at offset {other.address:#x})")
+        found.append(item)
+        offset = item.address + item.size
+    return found
+
+
+def _overlap(one: Declared, other: Declared) -> bool:
+    return one.address < other.address + other.size and other.address < one.address + one.size
 
 
 def in_percpu(program: Program, name: str) -> bool:
@@ -89,17 +103,13 @@ def in_percpu(program: Program, name: str) -> bool:
 
 def moved_behind_text(declared: Iterable[Declared], program: Program) -> tuple[Declared, ...]:
     """The per-CPU names that the text does not define, placed behind those that it does."""
-    offset = max((s.end for s in program.sections if s.name.startswith(PERCPU_PREFIX)), default=0)
-    moved = []
-    for item in declared:
-        if item.percpu and not in_percpu(program, item.name):
-            alignment = natural_alignment(item.size)
-            offset = -(-offset // alignment) * alignment
-            moved.append(replace(item, address=offset))
-            offset += item.size
-        else:
-            moved.append(item)
-    return tuple(moved)
+    end = max((s.end for s in program.sections if s.name.startswith(PERCPU_PREFIX)), default=0)
+    own = [item for item in declared if item.percpu and not in_percpu(program, item.name)]
+    for item in own:
+        if item.placed and item.address < end:
+            raise item.key.error(f"'{item.name}' overlaps the program's per-CPU data ({end} bytes)")
+    moved = {item.name: item for item in _in_order(own, end)}
+    return tuple(moved.get(item.name, item) for item in declared)
 
 
 def placed(declared: Iterable[Declared], program: Program) -> dict[str, DataName]:
@@ -131,7 +141,8 @@ def _agreed(item: Declared, place: DataName | None, stated_size: int) -> DataNam
         kind = "per-CPU datum" if item.percpu else "datum outside the per-CPU sections"
         raise item.key.error(f"the program defines '{item.name}', but not as a {kind}")
     if item.placed:
-        raise item.key.error(f"the program places '{item.name}'", "leave 'address' out")
+        key = "offset" if item.percpu else "address"
+        raise item.key.error(f"the program places '{item.name}'", f"leave '{key}' out")
     if item.size and (item.size > place.size or (stated_size and item.size != stated_size)):
         message = f"'{item.name}' has {place.size} bytes in the program, {item.size} here"
         raise item.key.error(message, "leave 'size' out: the program gives it")
