@@ -59,3 +59,20 @@ def test_refused(tmp_path: Path, contract: str) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC % (contract, "progress", "always"))
     with pytest.raises(SpecError):
         load(tmp_path / "spec.yaml")
+
+
+def test_a_push_of_hidden_code_faults_where_rsp_is_not_canonical(tmp_path: Path) -> None:
+    """#SS(0), as of any push: the run that shows it is confirmed, and not called impossible."""
+    text = "nmi: movabs $0x8000000000000000,%rsp\nwork: ...\nleave: iretq\nss: hlt\n jmp ss\n"
+    (tmp_path / "nmi.s").write_text(text)
+    spec = SPEC % ("saves: [rax]", "unreachable(ss)", "always")
+    gate = "stack_fault: {entry: ss, gate: interrupt, stack: nmi_ist}"
+    spec = spec.replace("page_fault: {entry: page_fault, gate: interrupt}", gate)
+    spec = spec.replace("may: [page_fault], ", "").replace(", page_fault: 1", "").replace(", at: always", "")
+    (tmp_path / "spec.yaml").write_text(spec)
+    prover = Prover(load(tmp_path / "spec.yaml"))
+    (result,) = prover.results(prover.model.properties)
+    assert result.verdict == "refuted", result.reason
+    trace = concretise(prover, result)
+    assert trace is not None
+    assert trace.steps[-1].delivered == ("stack_fault",)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from verifier.trace.interpreter.memory import Memory
     from verifier.trace.interpreter.work import Work
 
+_STACK = Access(stack=True)
+
 
 class Holes:
     """Runs the hidden code of the holes."""
@@ -44,7 +46,7 @@ class Holes:
         bytes_used = contract.stack + 8 * len(values)
         work.cells["rsp"] = (work.cells["rsp"] - bytes_used) & MASK64
         for i, value in enumerate(values):
-            self._memory.write(work, (work.cells["rsp"] + contract.stack + 8 * i) & MASK64, 8, value)
+            self._memory.store(work, (work.cells["rsp"] + contract.stack + 8 * i) & MASK64, 8, value, _STACK)
         work.rip = instruction.next_address
 
     def leave(self, work: Work, instruction: Instruction) -> None:
