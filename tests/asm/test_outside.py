@@ -57,9 +57,10 @@ def test_stubs_stand_above_the_text_and_apart_from_it(tmp_path: Path, defines: d
     [
         ("nmi: call helpr\n", [Stub("helper", KEY)], "nothing in the program calls 'helper'", "'helpr'"),
         ("nmi: iretq\n", [Stub("helper", KEY)], "nothing in the program calls 'helper'", None),
-        ("nmi: call helper\nhelper: ret\n", [Stub("helper", KEY)], "'helper' is no code outside the program",
-         "it is defined at a.s:2:1"),
-        ("nmi: call nmi\n", [Stub("nmi", KEY, handler=True)], "'nmi' is no code outside the program", "a.s:1:1"),
+        ("nmi: call helper\nhelper: ret\n", [Stub("helper", KEY)],
+         "'helper' is no code outside the program: it stands at a.s:2:1", None),
+        ("nmi: call nmi\n", [Stub("nmi", KEY, handler=True)],
+         "'nmi' is no code outside the program: it stands at a.s:1:1", "write 'entry: nmi'"),
         ("nmi: call helper\n", [], "the symbol 'helper' is not defined", "add 'helper: {}' to 'calls'"),
     ],
 )  # fmt: skip

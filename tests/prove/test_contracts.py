@@ -158,7 +158,7 @@ POWERS = [
     ("gives: {rax: rdi}", "rax == interrupted.rdi", "after", "proved"),
     ("gives: {rax: rdi}", "rdi == interrupted.rdi", "after", "refuted"),
     ("gives: {rbx: '$nmi + 1'}", "rbx == nmi + 1", "after", "proved"),
-    ("gives: {cr2: 'cr3 + 8', zf: 'rdi == 0'}", "cr2 == cr3 + 8 and (zf == 1 -> interrupted.rdi == 0)", "after", "proved"),
+    ("gives: {cr2: 'cr3 + 8', zf: 'rdi == 0'}", "cr2 == cr3 + 8 and (zf -> interrupted.rdi == 0)", "after", "proved"),
     ("gives: {rax: 'nmi_ist.top - rsp'}", "rax == 48", "after", "proved"),
     # changes
     ("changes: [cr2]", "cr2 == interrupted.cr2", "after", "refuted"),

@@ -64,7 +64,8 @@ def check(stubs: Sequence[Stub], assembly: Assembly) -> None:
     for stub in stubs:
         entry = entries.get(stub.name)
         if entry is not None and entry.definition is not None:
-            where = f"it is defined at {entry.defined.where}" if entry.defined else None
-            raise AsmError(f"'{stub.name}' is no code outside the program", stub.span, where)
+            where = entry.defined.where if entry.defined else "another place"
+            hint = f"write 'entry: {stub.name}', or give the handler another 'name'" if stub.handler else None
+            raise AsmError(f"'{stub.name}' is no code outside the program: it stands at {where}", stub.span, hint)
         if not stub.handler and (entry is None or not entry.used):
             raise AsmError(f"nothing in the program calls '{stub.name}'", stub.span, nearest(stub.name, undefined))

@@ -16,7 +16,7 @@ from verifier.spec.lower import cell_is, read_operand, read_truth, read_value
 from verifier.spec.names import GENERAL_BUT_RSP
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from verifier.asm.program import Instruction, Program
     from verifier.ir.formula import Formula
@@ -190,9 +190,13 @@ def _altered(value: Value, kept: set[str]) -> str:
     return cell
 
 
-def _cell(value: Value, known: Iterable[str]) -> str:
-    if value.is_plain and value.node.value == "if":
+def _cell(value: Value, known: Collection[str]) -> str:
+    word = value.node.value
+    if word == "if":
         raise value.error("IF is changed by what may change it", f"add '{CHANGE_IF}' to 'may'")
+    if word in GIVABLE and word not in known:
+        hint = "'gives' can say what it is at the end"
+        raise value.error(f"{word} cannot hold anything, only what is canonical", hint)
     return value.choice(known, "register or flag that hidden code can change")
 
 
