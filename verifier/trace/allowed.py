@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from verifier.machine.config import Context, MachineConfig, Region
     from verifier.trace.run import Start
 
+#: BLD and RTM, BT, BS, BD, B3 to B0; and the reserved bits that are 1.
+_DR6_FREE, _DR6_ONES = 0x1_E80F, 0xFFFE_07F0
 _MASK = (1 << 64) - 1
 
 
@@ -38,6 +40,8 @@ def problems(machine: MachineConfig, context: Context, start: Start) -> Iterator
 def _cells(machine: MachineConfig, context: Context, start: Start) -> Iterator[str]:
     cells = start.state.cells
     wanted = {**context.fixed, "cs": context.cs, "ss": context.ss, "cpl": context.cpl, "inhibit": 0}
+    for name in context.ldt:
+        wanted[name] = cells[name] | 7
     if context.stack is not None:
         wanted["rsp"] = start.bases[context.stack] + machine.regions[context.stack].size // 2
     if machine.percpu is not None:
@@ -49,6 +53,10 @@ def _cells(machine: MachineConfig, context: Context, start: Start) -> Iterator[s
             yield f"{name} is {value:#x} and not {wanted[name]:#x}"
         elif name in ("ds", "es", "fs", "gs") and _too_high(machine, context, value):
             yield f"{name} is {value:#x}, which code at CPL {context.cpl} cannot have"
+    if cells["cr3"] >> 63:
+        yield f"cr3 is {cells['cr3']:#x}, and bit 63 of it is never set"
+    if cells["dr6"] & ~_DR6_FREE != _DR6_ONES:
+        yield f"dr6 is {cells['dr6']:#x}, which its reserved bits do not allow"
     for name in ("fs_base", "gs_base", "kernel_gs_base"):
         if not _canonical(cells[name]):
             yield f"{name} is {cells[name]:#x}, which is not canonical"
@@ -64,6 +72,8 @@ def _interrupted(machine: MachineConfig, context: Context, start: Start) -> Iter
         yield "it does not start in the interrupted context"
     if not _canonical(start.home):
         yield f"the interrupted rip is {start.home:#x}, which is not canonical"
+    elif machine.is_32_bit(context) and start.home >> 32:
+        yield f"the interrupted rip is {start.home:#x}, and 32-bit code lies below 4 GB"
     elif context.cpl == 0 and (start.home >> 63 == 0 or machine.program.covers(start.home)):
         yield f"the interrupted rip is {start.home:#x}, which is not outside the program in the kernel half"
 
@@ -101,5 +111,6 @@ def _memory(machine: MachineConfig, start: Start) -> Iterator[str]:
                 value = start.bases[value.region] + value.offset & _MASK
             if value is not None and state.read(base + datum.offset, datum.size) != value:
                 yield f"{datum.name} is not what it is at rest"
-        if not region.writable and any(state.memory.get(base + i, b) != b for i, b in enumerate(region.contents)):
+        size = 0 if region.writable else len(region.contents)
+        if any(0 <= at - base < size and region.contents[at - base] != b for at, b in state.memory.items()):
             yield f"{name} does not have its contents"

@@ -84,12 +84,10 @@ class _Run:
         self.start = self._make_start(values)
 
     def _touched(self) -> set[int]:
-        """Every word that the run reads or writes, and every word with given contents."""
+        """Every word that the run reads or writes, and every word that is said to hold something at first."""
         touched = {at for e in self._edges for at in e.reads | e.writes if at >= CELL_COUNT}
         for number, region in enumerate(self._layout.regions):
-            spans = [(d.offset, d.size) for d in region.data if d.initially is not None]
-            spans.append((0, len(region.contents)))
-            for offset, size in spans:
+            for offset, size in ((d.offset, d.size) for d in region.data if d.initially is not None):
                 touched.update(self._layout.location(number, w) for w in range(offset // 8, (offset + size + 7) // 8))
         return touched
 
