@@ -68,8 +68,8 @@ class _Format:
 
 
 def _absolute(_at: int, fields: tuple[int, ...]) -> Alternative | None:
-    place, new, feature, length, new_length, pad, pad2 = fields
-    return None if pad or pad2 else Alternative(place, length, new, new_length, feature, False)
+    place, new, feature, length, new_length = fields[:5]
+    return None if any(fields[5:]) else Alternative(place, length, new, new_length, feature, False)
 
 
 def _relative(at: int, fields: tuple[int, ...]) -> Alternative | None:
@@ -86,13 +86,15 @@ def _flagged(at: int, fields: tuple[int, ...]) -> Alternative | None:
     return Alternative(at + place, length, at + 4 + new, new_length, feature, bool(flags & _NOT), bool(flags & _CALL))
 
 
-#: By the size of an entry, newest first: Linux 6.3 and later; 4.1 to 5.12; 3.3 to 4.0 and 5.13 to 6.2; before 3.3.
-FORMATS = {
-    14: _Format(struct.Struct("<iiHHBB"), _flagged),
-    13: _Format(struct.Struct("<iiHBBB"), _relative),
-    12: _Format(struct.Struct("<iiHBB"), _relative),
-    24: _Format(struct.Struct("<QQHBBHH"), _absolute),
-}
+#: Newest first: Linux 6.3 and later; 4.1 to 5.12; 3.3 to 4.0 and 5.13 to 6.2; before 3.3; before 2.6.36.
+_FORMATS = (
+    _Format(struct.Struct("<iiHHBB"), _flagged),
+    _Format(struct.Struct("<iiHBBB"), _relative),
+    _Format(struct.Struct("<iiHBB"), _relative),
+    _Format(struct.Struct("<QQHBBI"), _absolute),
+    _Format(struct.Struct("<QQBBBBI"), _absolute),
+)
+SIZES = tuple(sorted({form.layout.size for form in _FORMATS}))
 
 
 def read_alternatives(layout: Layout, entry: int | None) -> list[Alternative]:
@@ -103,19 +105,20 @@ def read_alternatives(layout: Layout, entry: int | None) -> list[Alternative]:
     found: list[Alternative] = []
     for table in layout.placed:
         if table.section.name == TABLE and table.data:
-            found += _entries(table, layout, (entry,) if entry else tuple(FORMATS))
+            found += _entries(table, layout, (entry,) if entry else SIZES)
     return list(_alike(found))
 
 
-def _entries(table: Placed, layout: Layout, sizes: Iterable[int]) -> list[Alternative]:
-    fitting = {size: found for size in sizes if (found := _read(table, layout, FORMATS[size])) is not None}
+def _entries(table: Placed, layout: Layout, sizes: Collection[int]) -> list[Alternative]:
+    formats = [form for form in _FORMATS if form.layout.size in sizes]
+    fitting = [(form.layout.size, found) for form in formats if (found := _read(table, layout, form)) is not None]
     if len(fitting) == 1:
-        return next(iter(fitting.values()))
+        return fitting[0][1]
     what = f"{table.object.name}: the entries of {TABLE} "
     if fitting:
-        possible = " or ".join(str(s) for s in fitting)
+        possible = " or ".join(str(size) for size, _ in fitting)
         raise AsmError(f"{what}can have {possible} bytes", None, "say which with program.alternatives_entry")
-    raise AsmError(f"{what}make no sense", None, "sizes of 12, 13, 14 and 24 bytes are known")
+    raise AsmError(f"{what}make no sense", None, f"sizes of {', '.join(map(str, SIZES))} bytes are known")
 
 
 def _read(table: Placed, layout: Layout, form: _Format) -> list[Alternative] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from verifier.asm.program import TEXT_BASE
 from verifier.errors import UsageError, nearest
 from verifier.object import Patching
-from verifier.object.alternatives import FORMATS
+from verifier.object.alternatives import SIZES
 from verifier.spec.document import integer_from
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def _patching(program: Fields) -> Patching:
 
 
 def _entry_size(value: Value) -> int:
-    if value.integer(0, 1000) not in FORMATS:
-        known = ", ".join(map(str, FORMATS))
+    if value.integer(0, 1000) not in SIZES:
+        known = ", ".join(map(str, SIZES))
         raise value.error(f"no entries with {value.node.value} bytes are known", f"known are {known}")
     return value.integer(0, 1000)
 
