@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from machine_contracts import contract
@@ -219,7 +219,7 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         gates,
         {s.selector: s for s in SEGMENTS},
         {"hidden": hidden} | {i.hole: hidden for i in built if i.hole},
-        (USER, KERNEL),
+        (replace(USER, ldt=("ss",)) if source.random() < 0.3 else USER, KERNEL),
         rsp0="rsp0" if source.random() < 0.9 else None,
         percpu="percpu",
         raised={name: _some(source, built) for name in RAISED},
@@ -258,7 +258,7 @@ def number(source: random.Random, lab: Lab) -> int:
             lambda: pointer(source, lab),
             lambda: pointer(source, lab),
             lambda: source.choice(lab.addresses),
-            lambda: source.choice((0x10, 0x18, 0x33, 0x2B, 0x23, 0, 1, 3, 0x13, 0x40, 0x48, 0x1000, 0x1B)),
+            lambda: source.choice((0x10, 0x18, 0x33, 0x2B, 0x23, 0, 1, 3, 7, 0x4F, 0x13, 0x40, 0x48, 0x1000, 0x1B)),
             lambda: source.choice((0, 1, (1 << 64) - 1, 1 << 63, 0x7FFF_FFFF_FFFF, 0x8000_0000_0000)),
             lambda: source.choice((0xFFFF_7FFF_FFFF_FFFF, 0xFFFF_8000_0000_0000, 0x7FFF_FFFF_FFFC)),
             lambda: source.getrandbits(22) | 2,
@@ -298,7 +298,7 @@ def frame(source: random.Random, lab: Lab) -> list[int]:
         0x33 if user else 0x10,
         source.getrandbits(22) & ~(1 << 17) | 2,
         0x7FFF_FFFF_E008 if user else stack_pointer(source, lab),
-        0x2B if user else source.choice((0x18, 0)),
+        source.choice((0x2B, 0x2B, 0xF)) if user else source.choice((0x18, 0)),
     ]
     if source.random() < 0.5:
         words[source.randrange(5)] = number(source, lab)

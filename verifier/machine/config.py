@@ -108,6 +108,10 @@ class Operand:
     size: int
 
 
+#: What a good selector of the LDT means as CS: 32-bit code of DPL 3 (rule R13).
+LDT_CODE = Segment(7, "code", 3)
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """What code that is not shown may do: a hole, a function that is called, a handler.
@@ -160,7 +164,9 @@ class Context:
 
     ``stack``: the region that its RSP points into, or None for an arbitrary RSP (user). ``gs``: whose GS base is in
     the GS_BASE register; ``user`` means any value. A kernel context's rip lies outside the program's text; a user
-    context's may be any canonical address of any value (rule P4).
+    context's may be any canonical address of any value (rule P4); that of 32-bit code lies below 4 GB.
+    ``ldt``: which of ``cs`` and ``ss`` may be any selector of the LDT with RPL 3 (rule R13). ``low_gs``: GS_BASE lies in
+    the lower canonical half, as every base does that user code gets from a kernel which keeps FSGSBASE from it.
     """
 
     name: str
@@ -170,6 +176,8 @@ class Context:
     gs: Literal["kernel", "user"]
     stack: str | None
     fixed: Mapping[str, int] = field(default_factory=dict)
+    ldt: tuple[str, ...] = ()
+    low_gs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +199,16 @@ class MachineConfig:
     percpu: str | None = None
     raised: Mapping[str, Container[int]] = field(default_factory=dict)
     raised_outside: frozenset[str] = frozenset()
+
+    @property
+    def has_ldt(self) -> bool:
+        """Whether there is an LDT, whose descriptors change without notice (rule R13)."""
+        return any(c.ldt for c in self.contexts)
+
+    def is_32_bit(self, context: Context) -> bool:
+        """Whether a context runs code that is not 64-bit."""
+        code = self.segments.get(context.cs)
+        return "cs" in context.ldt or (code is not None and not code.long)
 
     def gate_of(self, event: str) -> Gate | None:
         return next((g for g in self.gates.values() if g.event == event), None)

@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.ir.ops import Access
+from verifier.machine.config import LDT_CODE
 from verifier.machine.execution import Fault, Mishap, Unresolved
 from verifier.machine.rflags import unpack
-from verifier.machine.segments import GENERAL_PROTECTION, bad_selector, is_null, means
+from verifier.machine.segments import (
+    GENERAL_PROTECTION,
+    NOT_PRESENT,
+    STACK_FAULT,
+    bad_selector,
+    in_changing_ldt,
+    is_null,
+    means,
+)
 from verifier.machine.state import DATA_SEGMENT_REGISTERS, canonical, rule, too_privileged
 from verifier.terms import Term, add, and_, any_of, const, eq, extract, ite, ule, ult, zext
 
@@ -51,6 +60,8 @@ def _check_cs(x: Execution, cs: Term, old_cpl: int) -> Segment:
     for segment in x.layout.machine.segments.values():
         if segment.kind == "code" and segment.dpl >= old_cpl and x.decide(means(cs, segment, segment.dpl)):
             return segment
+    if in_changing_ldt(x, cs, "ldt.cs", (NOT_PRESENT,)):
+        return LDT_CODE
     raise bad_selector(cs)
 
 
@@ -72,6 +83,8 @@ def follow_compatibility(segment: Segment) -> None:
 def _check_ss(x: Execution, ss: Term, code: Segment) -> None:
     """Rule R5: null only below CPL 3, for 64-bit code, perhaps with RPL = CPL; else a writable data segment."""
     new_cpl = code.dpl
+    if new_cpl == 3 and in_changing_ldt(x, ss, "ldt.ss", (STACK_FAULT, NOT_PRESENT)):
+        return
     good = [
         means(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.machine.execution import Fault
-from verifier.machine.state import DATA_SEGMENT_REGISTERS
+from verifier.machine.state import DATA_SEGMENT_REGISTERS, in_ldt
 from verifier.terms import Term, and_, any_of, const, eq, extract, ite, zext
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from verifier.machine.config import Segment
     from verifier.machine.execution import Execution
 
-GENERAL_PROTECTION = 13
+NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION = 11, 12, 13
 
 
 def means(selector: Term, segment: Segment, rpl: int) -> Term:
@@ -31,10 +31,29 @@ def bad_selector(selector: Term) -> Fault:
     return Fault(GENERAL_PROTECTION, ite(is_null(selector), const(0, 32), named))
 
 
+def in_changing_ldt(x: Execution, selector: Term, cause: str, others: tuple[int, ...]) -> bool:
+    """Rule R13: whether a selector is one of the LDT and good. Raises Fault where the LDT has nothing good for it.
+
+    ``others``: the vectors besides #GP that one which is not present may raise.
+    """
+    if not x.layout.machine.has_ldt or not x.decide(in_ldt(selector)):
+        return False
+    which = x.choose(cause, 2)
+    if x.decide(eq(which, const(0, 2))):
+        return True
+    bad = bad_selector(selector)
+    for number, vector in enumerate(others, 1):
+        if x.decide(eq(which, const(number, 2))):
+            raise Fault(vector, bad.error_code)
+    raise bad
+
+
 def check_loads(x: Execution, puts: Mapping[str, Term]) -> None:
     """The selectors among what an instruction sets. Raises Fault. That of SS has RPL = CPL: the instruction looks."""
     for name in ("ss", *DATA_SEGMENT_REGISTERS):
-        if name in puts and not x.decide(any_of(list(_good(x, name, puts[name])))):
+        if name not in puts or (name != "ss" and in_changing_ldt(x, puts[name], "ldt.data", (NOT_PRESENT,))):
+            continue
+        if not x.decide(any_of(list(_good(x, name, puts[name])))):
             raise bad_selector(puts[name])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELL_INDEX, CELL_NAMES, CELLS
 from verifier.machine.rflags import pack
 from verifier.machine.rules import RULES
-from verifier.terms import FALSE, TRUE, Term, add, any_of, const, eq, extract, not_, or_, sext, ult, var
+from verifier.terms import FALSE, TRUE, Term, add, and_, any_of, const, eq, extract, not_, or_, sext, ult, var
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HOME = -1
 
 DATA_SEGMENT_REGISTERS = ("es", "ds", "fs", "gs")
+
+#: Bits that nothing written to a register changes, and which of them are 1 (SDM vol. 2B, MOV to CR; vol. 3B, DR6).
+RESERVED = {"cr3": (1 << 63, 0), "dr6": (0xFFFF_FFFF_FFFE_17F0, 0xFFFE_07F0)}
 
 LOWEST_CANONICAL_HIGH = 0xFFFF_8000_0000_0000
 
@@ -93,8 +96,7 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
     values = dict(_arbitrary(context))
     values |= {
         "rsp": rsp,
-        "cs": const(context.cs, 16),
-        "ss": const(context.ss, 16),
+        **{name: const(getattr(context, name), 16) for name in ("cs", "ss") if name not in context.ldt},
         "cpl": const(context.cpl, 2),
         "inhibit": const(0, 2),
     }
@@ -104,11 +106,14 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
     cells = tuple(values[name] for name in CELL_NAMES)
     rip, path = _interrupted_rip(layout, context)
     path |= {canonical(values[base]) for base in ("fs_base", "gs_base", "kernel_gs_base")} - {TRUE}  # rule I9
+    path |= {not_(extract(values["gs_base"], 63, 63))} if context.low_gs else set()
+    path |= {_holds(values[name], name) for name in RESERVED} - {TRUE}
     path |= {not_(bad) for bad in _impossible_segments(layout, context, values)} - {TRUE}
+    path |= {in_ldt(values[name]) for name in context.ldt}
     path |= {rule(name) if value else not_(rule(name)) for name, value in layout.processor.items()}
     rflags = pack(cells)
     words = {"rip": rip, "cs": values["cs"], "rflags": rflags, "rsp": rsp, "ss": values["ss"]}
-    tracked = {term: name for name, term in words.items() if not term.is_const}
+    tracked = {term: name for name, term in words.items() if term.width == 64 and not term.is_const}
     home = Home(context, rip, cells, rflags, tracked)
     return State(home, HOME, cells, {}, path)
 
@@ -133,8 +138,15 @@ def too_privileged(machine: MachineConfig, selector: Term, cpl: int) -> Term:
     return any_of([eq(index, const(s.selector >> 2, 14)) for s in machine.segments.values() if s.dpl < cpl])
 
 
+def in_ldt(selector: Term) -> Term:
+    """The condition that a selector is one of the LDT with RPL 3 (rule R13)."""
+    return eq(extract(selector, 2, 0), const(7, 3))
+
+
 def _interrupted_rip(layout: Layout, context: Context) -> tuple[Term, frozenset[Term]]:
     """Rule P4: under CPL 3 any canonical address may be there; the kernel's lies outside the program's text."""
+    if layout.machine.is_32_bit(context):
+        return var("low_rip0", 64, 0, (1 << 32) - 1), frozenset()
     if context.cpl == 3:
         rip = var("rip0", 64)
         return rip, frozenset((canonical(rip),))
@@ -150,6 +162,12 @@ def text_conditions(layout: Layout, address: Term) -> Iterator[Term]:
             inside = not_(or_(ult(address, low), not_(ult(address, high))))
             if inside is not FALSE:
                 yield inside
+
+
+def _holds(value: Term, name: str) -> Term:
+    """The condition that the reserved bits of a register are what they always are (rule I12)."""
+    mask, ones = RESERVED[name]
+    return eq(and_(value, const(mask, 64)), const(ones, 64))
 
 
 def canonical(address: Term) -> Term:

@@ -282,4 +282,4 @@ class TermTable:
         if "+" in name:
             region, _, offset = name.rpartition("+")
             return ["initial", region, int(offset, 16)]
-        return ["interrupted", "rip" if name == "kernel_rip0" else name[:-1]]
+        return ["interrupted", "rip" if name.endswith("_rip0") else name[:-1]]

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.ir.ops import Access
+from verifier.machine.config import LDT_CODE
 from verifier.recheck.expression import Expr, and_, any_of, const, eq, extract, ite, offset, ule, ult, zext
 from verifier.recheck.step import Fault, Mishap, Undecided
-from verifier.recheck.world import canonical, rule
+from verifier.recheck.world import canonical, in_ldt, rule
 
 if TYPE_CHECKING:
     from verifier.machine.config import Segment
     from verifier.recheck.step import Step
 
 _POP = Access(stack=True)
-_GP = 13
+_NP, _SS, _GP = 11, 12, 13
 #: What IRET loads at any CPL (R9).
 _ALWAYS = ("cf", "pf", "af", "zf", "sf", "tf", "df", "of", "nt", "rf", "ac", "id")
 
@@ -65,6 +66,19 @@ def _bad(selector: Expr) -> Fault:
     return Fault(_GP, ite(null, const(0, 32), zext(and_(selector, const(0xFFFC, 16)), 32)))
 
 
+def _in_ldt(step: Step, selector: Expr, absent: tuple[int, ...]) -> bool:
+    """Whether a selector is one of the LDT and good now; else the fault of it (R13)."""
+    if not step.world.machine.has_ldt or not step.decide(in_ldt(selector)):
+        return False
+    now = step.choose(2)
+    if step.decide(eq(now, const(0, 2))):
+        return True
+    for number, vector in enumerate(absent, 1):
+        if step.decide(eq(now, const(number, 2))):
+            raise Fault(vector, _bad(selector).error)
+    raise _bad(selector)
+
+
 def _means(selector: Expr, segment: Segment, rpl: int) -> Expr:
     return eq(selector, const(segment.selector & 0xFFFC | rpl, 16))
 
@@ -74,11 +88,15 @@ def _code_segment(step: Step, cs: Expr) -> Segment:
     for segment in step.world.machine.segments.values():
         if segment.kind == "code" and segment.dpl >= step.cpl and step.decide(_means(cs, segment, segment.dpl)):
             return segment
+    if _in_ldt(step, cs, (_NP,)):
+        return LDT_CODE
     raise _bad(cs)
 
 
 def _check_stack_segment(step: Step, ss: Expr, code: Segment) -> None:
     """Rule R5."""
+    if code.dpl == 3 and _in_ldt(step, ss, (_SS, _NP)):
+        return
     segments = step.world.machine.segments.values()
     good = [_means(ss, s, code.dpl) for s in segments if s.kind == "data" and s.dpl == code.dpl]
     if code.long and code.dpl < 3:
@@ -90,6 +108,8 @@ def _check_stack_segment(step: Step, ss: Expr, code: Segment) -> None:
 
 def expect_loadable(step: Step, name: str, selector: Expr) -> None:
     """Rule I11: what MOV and POP load into a data segment register or SS."""
+    if name != "ss" and _in_ldt(step, selector, (_NP,)):
+        return
     good = [] if name == "ss" and step.cpl == 3 else [eq(extract(selector, 15, 2), const(0, 14))]
     for segment in step.world.machine.segments.values():
         if name != "ss":

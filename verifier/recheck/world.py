@@ -36,6 +36,9 @@ KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
 #: A word of memory: a region's name and the offset of its lowest byte, a multiple of 8.
 Word = tuple[str, int]
 
+#: High and low bit, and value: what no write to DR6 changes (rule I12).
+_DR6_RESERVED = ((63, 32, 0), (31, 17, 0x7FFF), (12, 12, 0), (10, 4, 0x7F))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Home:
@@ -159,7 +162,9 @@ class World:
         cells["rsp"] = var(64, "interrupted", "rsp")
         if context.stack is not None:
             cells["rsp"] = offset(self.bases[context.stack], self.machine.regions[context.stack].size // 2)
-        cells["cs"], cells["ss"] = const(context.cs, 16), const(context.ss, 16)
+        for name, value in (("cs", context.cs), ("ss", context.ss)):
+            if name not in context.ldt:
+                cells[name] = const(value, 16)
         cells["cpl"], cells["inhibit"] = const(context.cpl, 2), const(0, 2)
         if self.machine.percpu is not None:
             name = "gs_base" if context.gs == "kernel" else "kernel_gs_base"
@@ -169,14 +174,22 @@ class World:
         return Home(context, cells, rip, image(cells), axioms)
 
     def _axioms(self, context: Context, cells: Mapping[str, Expr], rip: Expr) -> Iterator[Expr]:
-        """Rules P4, I9 and R10: what can be interrupted."""
-        if context.cpl == 3:
+        """Rules P4, I9, R10 and R13: what can be interrupted."""
+        if self.machine.is_32_bit(context):
+            yield ult(rip, const(1 << 32, 64))
+        elif context.cpl == 3:
             yield canonical(rip)
         else:
             yield ule(const(KERNEL_HALF, 64), rip)
             yield from (not_(inside) for inside in self.in_text(rip))
+        yield from (in_ldt(cells[name]) for name in context.ldt)
         for name in ("fs_base", "gs_base", "kernel_gs_base"):
             yield canonical(cells[name])
+        if context.low_gs:
+            yield not_(extract(cells["gs_base"], 63, 63))
+        yield not_(extract(cells["cr3"], 63, 63))
+        for high, low, value in _DR6_RESERVED:
+            yield eq(extract(cells["dr6"], high, low), const(value, high - low + 1))
         for name in ("es", "ds", "fs", "gs"):
             yield not_(self.too_privileged(cells[name], context.cpl))
 
@@ -200,6 +213,11 @@ def _arbitrary(context: Context, name: str) -> Expr:
 def canonical(address: Expr) -> Expr:
     """Bits 63 to 47 of an address are equal (rule A1)."""
     return eq(sext(extract(address, 47, 0), 64), address)
+
+
+def in_ldt(selector: Expr) -> Expr:
+    """The condition that a selector has TI=1 and RPL 3 (rule R13)."""
+    return eq(extract(selector, 2, 0), const(7, 3))
 
 
 def image(cells: Mapping[str, Expr]) -> Expr:

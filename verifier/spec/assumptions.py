@@ -22,7 +22,7 @@ def assumptions(machine: MachineConfig, environment: Environment) -> tuple[str, 
         *(sentence(c) for c in machine.contracts.values()),
         *(_context(c) for c in machine.contexts),
         *_home(machine.contexts),
-        _segments(machine.segments.values()),
+        _segments(machine.segments.values(), machine.has_ldt),
         _events(environment),
         *_places(environment),
         *_regions(machine),
@@ -49,14 +49,20 @@ def _gate(gate: Gate, rsp0: str | None) -> str:
 
 def _context(context: Context) -> str:
     base = "the kernel's" if context.gs == "kernel" else "any value"
+    base += " of the lower half" if context.low_gs else ""
     stack = f"rsp in the middle of {context.stack}" if context.stack else "any rsp"
     fixed = [
         f"{name} = {value:#x}" if value > 9 else f"{name} = {value}" for name, value in context.fixed.items()
     ]
+    cs, ss = _selector(context, "cs"), _selector(context, "ss")
     return (
-        f"interrupted: {context.name} (CPL {context.cpl}, cs {context.cs:#x}, ss {context.ss:#x}, "
+        f"interrupted: {context.name} (CPL {context.cpl}, cs {cs}, ss {ss}, "
         f"gs base: {base}, {stack}; {_list(fixed, 'no flag fixed')}; everything else arbitrary)"
     )
+
+
+def _selector(context: Context, name: str) -> str:
+    return "any of the LDT" if name in context.ldt else f"{getattr(context, name):#x}"
 
 
 def _home(contexts: Iterable[Context]) -> Iterator[str]:
@@ -67,10 +73,13 @@ def _home(contexts: Iterable[Context]) -> Iterator[str]:
         yield "code at CPL 3 has no segment of a lower DPL in ds, es, fs or gs"
 
 
-def _segments(segments: Iterable[Segment]) -> str:
+def _segments(segments: Iterable[Segment], ldt: bool) -> str:
     kinds = {(True, "code"): "64-bit code", (False, "code"): "32-bit code", (False, "data"): "data"}
     listed = (f"{s.selector & ~3:#x} ({kinds[s.long, s.kind]}, DPL {s.dpl})" for s in segments)
-    return f"the segments are {_list(listed)}, all present and flat; every other selector is a bad one"
+    others = "every other selector is a bad one"
+    if ldt:
+        others = f"one of the LDT with RPL 3 is good or bad each time, since the LDT may change; {others}"
+    return f"the segments are {_list(listed)}, all present and flat; {others}"
 
 
 def _events(environment: Environment) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from verifier.errors import nearest
 from verifier.ir.cells import CELLS
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: What code between two events does not have set, unless the spec frees it.
 FIXED_BY_DEFAULT = {"iopl": 0, "vm": 0, "nt": 0, "vif": 0, "vip": 0}
 _CPL = {"user": 3, "kernel": 0}
+#: Stands for any selector with TI=1 and RPL 3.
+_LDT_SELECTOR = 7
+_GS_BASES = ("kernel", "user", "user_lower_half")
 #: Cells that a context says by a key of its own; ``inhibit`` is never set before the first event.
 _OWN_KEY = {"cs": "cs", "ss": "ss", "cpl": "cpl", "gs_base": "gs", "kernel_gs_base": "gs", "rsp": "stack"}
 
@@ -59,16 +62,27 @@ def _context(key: Value, name: str, changes: Value | None, selectors: Mapping[st
     if fields is None:
         return Context(name, cpl, cs, ss, "kernel", stack, dict(FIXED_BY_DEFAULT))
     stack = fields.get("stack", lambda v: _stack(v, cpl), stack)
-    gs = fields.get("gs", lambda v: v.choice(("kernel", "user"), "GS base"), "kernel")
+    ldt = tuple(x for x in ("cs", "ss") if x in fields and _is_ldt(fields[x], cpl))
+    gs = fields.get("gs", lambda v: v.choice(_GS_BASES, "GS base"), "kernel")
     return Context(
         name,
         cpl,
-        fields.get("cs", lambda v: _selector(v, cpl, null=False), cs),
-        fields.get("ss", lambda v: _selector(v, cpl, null=cpl == 0), ss),
-        cast("Literal['kernel', 'user']", gs),
+        fields.get("cs", lambda v: _selector(v, cpl, null=False), cs) if "cs" not in ldt else _LDT_SELECTOR,
+        fields.get("ss", lambda v: _selector(v, cpl, null=cpl == 0), ss) if "ss" not in ldt else _LDT_SELECTOR,
+        "kernel" if gs == "kernel" else "user",
         stack,
         _fixed(fields),
+        ldt,
+        gs == "user_lower_half",
     )
+
+
+def _is_ldt(value: Value, cpl: int) -> bool:
+    if not value.is_plain or value.node.value != "ldt":
+        return False
+    if cpl != 3:
+        raise value.error("only code at CPL 3 has segments of the LDT", "give the selector")
+    return True
 
 
 def _selector(value: Value, cpl: int, *, null: bool) -> int:

@@ -53,6 +53,8 @@ def _cells(machine: MachineConfig, context: Context, start: Start) -> Iterator[s
             yield f"{name} is {value:#x} and not {wanted[name]:#x}"
         elif name in ("ds", "es", "fs", "gs") and _too_high(machine, context, value):
             yield f"{name} is {value:#x}, which code at CPL {context.cpl} cannot have"
+    if context.low_gs and cells["gs_base"] >> 63:
+        yield f"gs_base is {cells['gs_base']:#x}, which is not in the lower half"
     if cells["cr3"] >> 63:
         yield f"cr3 is {cells['cr3']:#x}, and bit 63 of it is never set"
     if cells["dr6"] & ~_DR6_FREE != _DR6_ONES:

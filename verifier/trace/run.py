@@ -25,6 +25,8 @@ debug.breakpoints   4     an injected #DB is delivered: the low bits of DR6 (E5)
 fault.in_iret       1     an injected fault with an error code, while NMIs are blocked, at an IRET: whether that had
                           begun, after the others (E3)
 load                any   a read at an address outside every region that the specification allows to be read
+ldt.cs, ldt.ss      2     an IRET pops such a selector of the LDT: 0 it is good, else it is not (R13); CS first
+ldt.data            2     the same for MOV and POP to DS, ES, FS and GS
 double_fault.cs     16    a #DF is delivered, whose saved CS is not defined (rule H6), after its gate is found
 double_fault.rip    64    the same, just after
 frame.written       1     a frame is not all at canonical addresses: for each of its words that is, from the

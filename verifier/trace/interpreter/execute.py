@@ -52,7 +52,7 @@ class Execution:
         except _Skip:
             self.skipped = True
             self._puts.clear()
-        self._selectors.check(self._puts, self.work.cells["cpl"])
+        self._selectors.check(self._puts, self.work)
         self._puts.setdefault("rf", 0)
         self.work.cells.update(self._puts)
 

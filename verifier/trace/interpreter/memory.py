@@ -37,7 +37,7 @@ class Memory:
         self._start = start.state.cells
         self._prefix_names_segment = start.rules.get("prefix_names_segment", 0)
         self._user_gs = any(
-            c.gs == "user" and (c.cpl, c.cs, c.ss) == tuple(self._start[x] for x in ("cpl", "cs", "ss"))
+            c.gs == "user" and all(x in c.ldt or getattr(c, x) == self._start[x] for x in ("cpl", "cs", "ss"))
             for c in machine.contexts
         )
         self.bases = {region.name: base for base, region in self._places}

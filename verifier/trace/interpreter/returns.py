@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.errors import LiftError
-from verifier.trace.interpreter.memory import GENERAL_PROTECTION, canonical
+from verifier.machine.config import LDT_CODE
+from verifier.trace.interpreter.memory import GENERAL_PROTECTION, STACK_FAULT, canonical
+from verifier.trace.interpreter.segments import NOT_PRESENT, Ldt
 from verifier.trace.interpreter.work import MASK64, Fault
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Returns:
     def __init__(self, machine: MachineConfig, memory: Memory, rules: Mapping[str, int]) -> None:
         self._memory = memory
         self._rules = rules
+        self._ldt = Ldt(machine)
         self._segments = {selector & 0xFFFC: s for selector, s in machine.segments.items()}
 
     def iret(self, work: Work, size: int) -> None:
@@ -43,8 +46,8 @@ class Returns:
         protect(cells["nt"] == 1)
         rip, cs, rflags, rsp, ss = self._pop(work, 5, size)
         cs, ss = cs & 0xFFFF, ss & 0xFFFF
-        code = self._check_code(cs, cells["cpl"])
-        self._check_stack(ss, cs & 3, code)
+        code = self._check_code(work, cs)
+        self._check_stack(work, ss, cs & 3, code)
         rip = self._check_target(rip, code)
         old, new = cells["cpl"], cs & 3
         self._load_flags(work, rflags, size, old)
@@ -58,7 +61,7 @@ class Returns:
         cells = work.cells
         rip, cs = self._pop(work, 2, size)
         cs &= 0xFFFF
-        code = self._check_code(cs, cells["cpl"])
+        code = self._check_code(work, cs)
         if instruction.operands or cs & 3 != cells["cpl"]:
             raise LiftError("a far return is supported only to the same privilege level", instruction.span)
         rip = self._check_target(rip, code)
@@ -101,9 +104,12 @@ class Returns:
         rsp = work.cells["rsp"]
         return [self._memory.pop(work, (rsp + i * size // 8) & MASK64, size // 8) for i in range(count)]
 
-    def _check_code(self, cs: int, cpl: int) -> Segment:
+    def _check_code(self, work: Work, cs: int) -> Segment:
         """The checks of the return CS, in the order of rule R4."""
+        cpl = work.cells["cpl"]
         protect(cs & 0xFFFC == 0)
+        if self._ldt.holds(work, cs, "ldt.cs", (NOT_PRESENT,)):
+            return LDT_CODE
         segment = self._segments.get(cs & 0xFFFC)
         if segment is None or segment.kind != "code":
             raise Fault(GENERAL_PROTECTION, cs & 0xFFFC)
@@ -111,8 +117,10 @@ class Returns:
         protect(segment.dpl != cs & 3, cs)
         return segment
 
-    def _check_stack(self, ss: int, cpl: int, code: Segment) -> None:
+    def _check_stack(self, work: Work, ss: int, cpl: int, code: Segment) -> None:
         """The checks of the return SS for the new privilege level (R5)."""
+        if cpl == 3 and self._ldt.holds(work, ss, "ldt.ss", (STACK_FAULT, NOT_PRESENT)):
+            return
         if ss & 0xFFFC == 0:
             any_rpl = self._rules.get("any_null_ss", 0)
             protect(cpl == 3 or not code.long or (ss & 3 != cpl and not any_rpl))

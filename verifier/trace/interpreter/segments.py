@@ -11,18 +11,43 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from verifier.machine.config import MachineConfig
+    from verifier.trace.interpreter.work import Work
+
+NOT_PRESENT = 11
+
+
+class Ldt:
+    """Descriptors that come and go: what a selector of them means is chosen at each use (R13)."""
+
+    def __init__(self, machine: MachineConfig) -> None:
+        self._exists = machine.has_ldt
+
+    def holds(self, work: Work, selector: int, cause: str, absent: tuple[int, ...]) -> bool:
+        """Whether a selector is one of the LDT with RPL 3, and good. Raises Fault if it is one and not good."""
+        if not self._exists or selector & 7 != 7:
+            return False
+        now = work.choices.take(cause, 2)
+        if now == 0:
+            return True
+        vector = absent[now - 1] if now <= len(absent) else GENERAL_PROTECTION
+        raise Fault(vector, selector & 0xFFFC)
 
 
 class Selectors:
     """The segments of a machine, by what selects them."""
 
     def __init__(self, machine: MachineConfig) -> None:
+        self._ldt = Ldt(machine)
         self._segments = {selector >> 3: s for selector, s in machine.segments.items()}
 
-    def check(self, puts: Mapping[str, int], cpl: int) -> None:
+    def check(self, puts: Mapping[str, int], work: Work) -> None:
         """Raise the fault of a selector that an instruction sets and may not."""
         for name, selector in puts.items():
-            if name in ("ds", "es", "fs", "gs", "ss") and not self._good(name, selector, cpl):
+            if name not in ("ds", "es", "fs", "gs", "ss"):
+                continue
+            if name != "ss" and self._ldt.holds(work, selector, "ldt.data", (NOT_PRESENT,)):
+                continue
+            if not self._good(name, selector, work.cells["cpl"]):
                 raise Fault(GENERAL_PROTECTION, selector & 0xFFFC)
 
     def _good(self, name: str, selector: int, cpl: int) -> bool:
