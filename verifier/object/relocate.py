@@ -53,7 +53,9 @@ _PC32 = RULES["R_X86_64_PC32"]
 
 def size_of(entry: Relocation) -> int:
     """How many bytes a relocation writes; of one that is not known, how many it might."""
-    return RULES[entry.type].size if entry.type in RULES else 4 if entry.type in _FROM_TABLE else 8
+    if entry.type in RULES:
+        return RULES[entry.type].size
+    return 4 if entry.type in TYPES.values() and not entry.type.endswith("64") else 8
 
 
 def relocate(data: bytearray, entry: Relocation, value: int, address: int) -> None:
