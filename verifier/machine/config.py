@@ -165,8 +165,8 @@ class Context:
     ``stack``: the region that its RSP points into, or None for an arbitrary RSP (user). ``gs``: whose GS base is in
     the GS_BASE register; ``user`` means any value. A kernel context's rip lies outside the program's text; a user
     context's may be any canonical address of any value (rule P4); that of 32-bit code lies below 4 GB.
-    ``ldt``: which of ``cs`` and ``ss`` may be any selector of the LDT with RPL 3 (rule R13). ``low_gs``: GS_BASE lies in
-    the lower canonical half, as every base does that user code gets from a kernel which keeps FSGSBASE from it.
+    ``ldt``: which of ``cs`` and ``ss`` may be any selector of the LDT with RPL 3 (rule R13). ``low_gs``: GS_BASE lies
+    in the lower canonical half, as every base does that user code gets from a kernel which keeps FSGSBASE from it.
     """
 
     name: str

@@ -14,7 +14,7 @@ from verifier.machine.layout import HIGHEST_END, LOWEST_BASE
 from verifier.machine.rules import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from verifier.machine.config import Context, MachineConfig, Region
     from verifier.trace.run import Start
@@ -53,15 +53,19 @@ def _cells(machine: MachineConfig, context: Context, start: Start) -> Iterator[s
             yield f"{name} is {value:#x} and not {wanted[name]:#x}"
         elif name in ("ds", "es", "fs", "gs") and _too_high(machine, context, value):
             yield f"{name} is {value:#x}, which code at CPL {context.cpl} cannot have"
-    if context.low_gs and cells["gs_base"] >> 63:
-        yield f"gs_base is {cells['gs_base']:#x}, which is not in the lower half"
     if cells["cr3"] >> 63:
         yield f"cr3 is {cells['cr3']:#x}, and bit 63 of it is never set"
     if cells["dr6"] & ~_DR6_FREE != _DR6_ONES:
         yield f"dr6 is {cells['dr6']:#x}, which its reserved bits do not allow"
+    yield from _segment_bases(context, cells)
+
+
+def _segment_bases(context: Context, cells: Mapping[str, int]) -> Iterator[str]:
     for name in ("fs_base", "gs_base", "kernel_gs_base"):
         if not _canonical(cells[name]):
             yield f"{name} is {cells[name]:#x}, which is not canonical"
+    if context.low_gs and cells["gs_base"] >> 63:
+        yield f"gs_base is {cells['gs_base']:#x}, which is not in the lower half"
 
 
 def _too_high(machine: MachineConfig, context: Context, selector: int) -> bool:
