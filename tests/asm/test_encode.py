@@ -85,6 +85,7 @@ def test_short_and_near_branches(mnemonic: str, padding: int) -> None:
 PREFIXED = (
     "rep ret", "repz retq", "rep nop", "repe nop", "bnd jmp start", "bnd ret", "bnd call start",
     "notrack jmp *%rax", "notrack call *(%rax)", "cs nopw 0(%rax,%rax,1)", "data16 nop", "ds nop",
+    "cs jmp *%r11", "cs call *%rax", "ds call *%r8", "cs ret", "cs call start", "cs jmp start", "cs jne start",
     "gs nop", "lock xchg (%rax), %eax", "lock xchgb %al, (%rax)", "lock cmpxchg16b %gs:(%rax)",
     "lock cmpxchg8b 8(%r15)", "repe cmpsb", "repz scasw", "repnz scasb", "rep movsw", "rep stosq",
     "lock addw $1, %gs:8(%r9d)", "lock btsl $3, (%rdi)", "lock decq 8(%rax)", "nopw %cs:0(%rax,%rax,1)",

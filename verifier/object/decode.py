@@ -105,7 +105,9 @@ def _value(operand: Written, following: int) -> int | None:
 def _meaning(found: Any) -> tuple[object, ...]:
     """Everything of a decoded instruction but how it is encoded."""
     operands = tuple(_operand(found, i) for i in range(found.op_count))
-    prefixes = (found.has_lock_prefix, found.has_rep_prefix, found.has_repne_prefix, found.segment_prefix)
+    direct = any(found.op_kind(i) == iced.OpKind.NEAR_BRANCH64 for i in range(found.op_count))
+    segment = None if direct else found.segment_prefix  # a branch to an address has nothing that it could mean
+    prefixes = (found.has_lock_prefix, found.has_rep_prefix, found.has_repne_prefix, segment)
     return found.mnemonic, found.memory_size, prefixes, operands
 
 

@@ -54,6 +54,9 @@ def _word(word: str, row: Row, operands: tuple[Raw, ...], size: int) -> Words:
         return Words(after=b"\x66")
     if word == "notrack" and row.has("star") and row.mnemonic in _NEAR_BRANCHES:
         return Words(before=b"\x3e")
+    if word in ("cs", "ds") and row.mnemonic in _NEAR_BRANCHES and not any(isinstance(r, RawMem) for r in operands):
+        skipped = row.mnemonic == "call" and not row.has("star")  # as GNU as does, with a warning
+        return Words() if skipped else Words(before=_SEGMENTS[word])
     if word == "bnd" and row.mnemonic in _NEAR_BRANCHES:
         return Words(after=b"\xf2")
     padding = word == "data16" or word in _SEGMENTS
