@@ -1,4 +1,4 @@
-"""Bytes that assemblers, linkers and patching leave in entry code: prefixes that pad, and what each instruction ends in."""
+"""Bytes that assemblers, linkers and patching leave in entry code: prefixes that pad, and what ends each."""
 
 from __future__ import annotations
 
