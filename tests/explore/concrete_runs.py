@@ -56,6 +56,7 @@ class ConcreteRun:
         cells |= {name: self.random.choice((*range(4), context.ss)) for name in ("ds", "es", "fs", "gs")}
         for name in ("fs_base", "gs_base", "kernel_gs_base"):
             cells[name] = self._address(self.random.random() < 0.5)
+        cells |= {"cr3": cells["cr3"] & ~(1 << 63), "dr6": cells["dr6"] & 0xE00F | 0xFFFF_0FF0}
         if self.model.machine.percpu is not None:
             cells["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = bases[self.model.machine.percpu]
         if context.stack is not None:

@@ -304,7 +304,7 @@ class Starts:
 
     def _cells(self, context: Context, bases: Mapping[str, int]) -> dict[str, int]:
         r, machine = self._random, self._machine
-        cells = dict.fromkeys(CELLS, 0)
+        cells = dict.fromkeys(CELLS, 0) | {"dr6": 0xFFFF_0FF0}
         cells |= {name: self._value() for name in ("rax", "rcx", "rdx")}
         cells |= {name: r.randrange(2) for name in ("cf", "zf", "sf", "of", "df", "if", "if")}
         cells |= {"cs": context.cs, "ss": context.ss, "cpl": context.cpl, "rsp": 0x7FFF_F000}

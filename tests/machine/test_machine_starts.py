@@ -118,3 +118,23 @@ def test_the_text_has_an_exclusive_end(offset, inside):
     rip = const(address, 64)
     assert any(c.is_const and c.value for c in text_conditions(layout, rip)) is inside
     assert layout.machine.program.covers(address) is inside
+
+
+#: register, a value, whether an interrupted context can have it (I12)
+RESERVED_BITS = [
+    ("cr3", 0, 1), ("cr3", 1 << 63, 0), ("cr3", 0x7FFF_FFFF_FFFF_FFFF, 1),
+    ("dr6", 0xFFFF_0FF0, 1), ("dr6", 0xFFFE_E7F0, 1), ("dr6", 0xFFFF_EFFF, 1), ("dr6", 0, 0), ("dr6", 0xFFFF_1FF0, 0),
+    ("dr6", 0x1_FFFF_0FF0, 0), ("dr6", 0xFFFD_0FF0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "good"), RESERVED_BITS)
+def test_reserved_bits(name, value, good):
+    """I12: what no write to CR3 and DR6 changes is not arbitrary before the first event either."""
+    register = var(f"{name}0", 64)
+    layout = Case("nop", anywhere=True).stepper().layout
+    layout.machine = replace(layout.machine, contexts=(USER,))
+    (state,) = starts(layout)
+    said = [literal for literal in state.path if register in literal.support]
+    assert said
+    assert all(Valuation({register: value})(literal) for literal in said) == good
