@@ -208,3 +208,12 @@ def test_code_that_is_never_entered_is_named(tmp_path: Path) -> None:
     assert result.verdict == "proved"
     assert "page_fault_handler was never entered" in result.coverage.notes
     assert "helper was never entered" not in result.coverage.notes
+
+
+def test_a_broken_contract_ends_the_search(tmp_path: Path) -> None:
+    """Nothing that costs more can change a verdict, also of a property that is judged on the whole graph."""
+    result = judge(tmp_path, NESTED, "progress", "run", calls="helper: {may: [page_fault, iret]}",
+                   events=", page_fault: any", gate=PAGE_FAULT % "may: [schedule]")  # fmt: skip
+    assert result.verdict == "refuted"
+    assert result.reason.endswith("page_fault_handler requires nmi_blocked == 0")
+    assert result.states < 100

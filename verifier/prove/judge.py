@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import cost_of
-from verifier.machine.events import MISHAPS
+from verifier.machine.events import BROKEN_CONTRACT, MISHAPS
 from verifier.machine.execution import Mishap, Unresolved
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
@@ -45,7 +45,7 @@ class Judge:
         self._solver = solver
         self._script = script
         self.where = where
-        self._names = [p.name for p in properties]
+        self._properties = tuple(properties)
         self._restored = [p for p in properties if isinstance(p.that, Restored)]
         self._at_home = [p for p in properties if _judged_at_home(p)]
         self._at_nodes = [p for p in properties if p.at != "outermost-return" and not _is_progress(p)]
@@ -71,13 +71,17 @@ class Judge:
             assert end.edge.state is not None
             for p in self._at_home:
                 looked |= self._judge(p, end.node, end, end.edge.state, end.ghost, variables)
+        elif end.kind == BROKEN_CONTRACT:
+            for p in self._properties:
+                self._keep(p, control_lost(end))  # the contract says nothing of what comes then
         elif end.kind in MISHAPS and self._script.complete(end.ghost):
             for p in self._restored:
                 self._keep(p, control_lost(end))
         return looked, variables
 
     def settled(self, cost: tuple[int, int]) -> bool:
-        return all(name in self.violations and self.violations[name].cost <= cost for name in self._names)
+        known = (self.violations.get(p.name) for p in self._properties)
+        return all(v is not None and v.cost <= cost for v in known)
 
     def _keep(self, p: Property, violation: Violation) -> None:
         known = self.violations.get(p.name)

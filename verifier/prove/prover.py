@@ -10,7 +10,7 @@ from verifier.explore.paths import Enumeration
 from verifier.explore.schedule import ANY, Script, Watch
 from verifier.explore.search import Explorer, Fixpoint, Limits
 from verifier.lift import lift
-from verifier.machine.events import BROKEN_CONTRACT, MISHAPS
+from verifier.machine.events import MISHAPS
 from verifier.machine.layout import Layout
 from verifier.machine.step import Stepper
 from verifier.prove.certificate import Proof
@@ -167,11 +167,8 @@ def script_completed(script: Script, graph: Graph) -> bool:
 
 
 def _control_lost(graph: Graph, script: Script) -> Violation | None:
-    """The cheapest run that loses control: anything can follow it, so no property holds.
-
-    A contract is broken for all schedules: the contract says nothing of how those go on that begin so.
-    """
-    lost = [e for e in graph.ends if e.kind in MISHAPS and (script.complete(e.ghost) or e.kind == BROKEN_CONTRACT)]
+    """The cheapest run that loses control: anything can follow it, so no property holds."""
+    lost = [e for e in graph.ends if e.kind in MISHAPS and script.complete(e.ghost)]
     return control_lost(min(lost, key=cost_of)) if lost else None
 
 
