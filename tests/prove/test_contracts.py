@@ -217,3 +217,15 @@ def test_a_broken_contract_ends_the_search(tmp_path: Path) -> None:
     assert result.verdict == "refuted"
     assert result.reason.endswith("page_fault_handler requires nmi_blocked == 0")
     assert result.states < 100
+
+
+@pytest.mark.parametrize(("contract", "that", "at", "verdict"), POWERS)
+def test_both_engines_agree(tmp_path: Path, contract: str, that: str, at: str, verdict: str) -> None:
+    """Of one NMI: the search that recognises states, and the one that takes path by path."""
+    found = judge(tmp_path, NESTED, that, at, calls=f"helper: {{{contract}}}", nmi="1")
+    prover = Prover(load(tmp_path / "spec.yaml"), {"nmi": 1})
+    (other,) = prover.results(prover.model.properties)
+    assert (found.verdict, found.violation and found.violation.cost) == (
+        other.verdict, other.violation and other.violation.cost,
+    )  # fmt: skip
+    assert verdict == found.verdict or that == "intact(frame)", "a second NMI matters to the frame alone"

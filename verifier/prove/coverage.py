@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from verifier.explore.schedule import ANY
 from verifier.machine.state import HOME
-from verifier.prove.vacuity import never_happened
+from verifier.prove.vacuity import never_entered, never_happened
 from verifier.prove.verdict import Coverage
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def coverage_of(model: Model, graph: Graph, explorer: Explorer, script: Script) 
         offered[event] += n
     for (event, _), n in explorer.tally.struck.items():
         struck[event] += n
-    notes = never_happened(model, script, explorer)
+    notes = [*never_happened(model, script, explorer)]
+    if graph.complete and script.schedule is None:
+        notes += never_entered(model, explorer)
     ended = Counter(e.kind for e in graph.ends)
     returns = ended.pop("home", 0)
     return Coverage(

@@ -42,8 +42,7 @@ def caveat(p: Property, graph: Graph, judge: Judge) -> str:
 
 
 def never_happened(model: Model, script: Script, explorer: Explorer) -> Iterator[str]:
-    """The allowed events that struck nowhere, hidden code that control never came to, and the faults that a hole may
-    raise and never did."""
+    """The allowed events that struck nowhere, and the faults that hidden code may raise and never did."""
     tally, program = explorer.tally, model.machine.program
     for event in script.events:
         if not tally.any_struck(event):
@@ -51,11 +50,16 @@ def never_happened(model: Model, script: Script, explorer: Explorer) -> Iterator
     if script.schedule is not None:
         return
     for instruction in program.instructions.values():
-        if instruction.mnemonic == "hole_enter" and not explorer.reached[instruction.address]:
-            yield f"{instruction.hole} was never entered"
         if instruction.mnemonic != "hole_body" or not explorer.reached[instruction.address]:
             continue
         for fault in model.machine.contracts[str(instruction.hole)].may_raise:
             struck = tally.struck[fault, instruction.address]
             if fault in script.events and not struck and tally.any_struck(fault):
                 yield f"{instruction.hole} never raised {fault}"
+
+
+def never_entered(model: Model, explorer: Explorer) -> Iterator[str]:
+    """The hidden code that control did not come to in a search that is complete."""
+    for instruction in model.machine.program.instructions.values():
+        if instruction.mnemonic == "hole_enter" and not explorer.reached[instruction.address]:
+            yield f"{instruction.hole} was never entered"
