@@ -79,9 +79,12 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "any number may nest where it is not listed": (
         CHECKS.format(clear=""), "that: restored(all)", "proved", {**TWO, "machine": ""},
     ),
-    "and shuts down where it is": (CHECKS.format(clear=""), "that: restored(all)", "refuted", TWO),
+    "one alone is no mishap": (
+        CHECKS.format(clear=""), "that: no_mishap", "proved", {**TWO, "events": "machine_check: 1"},
+    ),
+    "and shuts down where it is": (CHECKS.format(clear=""), "that: no_mishap", "refuted", TWO),
     "cleared at the end, too early on a stack of its own": (
-        CHECKS.format(clear=f"{CLEAR}; {BACK}"), "that: restored(all)", "refuted", ON_ITS_OWN_STACK,
+        CHECKS.format(clear=f"{CLEAR}; {BACK}"), "that: no_mishap", "refuted", ON_ITS_OWN_STACK,
     ),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from verifier.spec.expression import (
     Handled,
     Intact,
     MemoryRef,
+    NoMishap,
     Number,
     RegionRef,
     Restored,
@@ -91,6 +92,8 @@ class Meaning:
                 return self._handled(event, body)
             case AtRest():
                 return all_of([condition for _, condition in self.at_rest()])
+            case NoMishap():
+                return TRUE
             case Unreachable(address):
                 return FALSE if self._state.rip == address else TRUE
             case _:

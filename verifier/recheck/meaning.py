@@ -35,6 +35,7 @@ from verifier.spec.expression import (
     Handled,
     Intact,
     MemoryRef,
+    NoMishap,
     Number,
     Progress,
     RegionRef,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 _PLAIN = (Number, CellRef, MemoryRef, RegionRef, Count, Unary, Binary)
 #: What a property can be for it to be rechecked.
-KINDS = (Restored, Resumed, Intact, Handled, AtRest, Unreachable, Progress, *_PLAIN)
+KINDS = (Restored, Resumed, Intact, Handled, AtRest, NoMishap, Unreachable, Progress, *_PLAIN)
 
 #: A hardware frame from its lowest address.
 _FRAME: Final = ("rip", "cs", "rflags", "rsp", "ss")
@@ -98,6 +99,8 @@ class Meaning:
                 return self._handled(event, body)
             case AtRest():
                 return all_of(self._at_rest())
+            case NoMishap():
+                return TRUE
             case Unreachable(address):
                 return FALSE if self._step.at == address else TRUE
             case _:

@@ -134,6 +134,11 @@ class Unreachable:
     address: int
 
 
+@dataclass(frozen=True, slots=True)
+class NoMishap:
+    """No run ends in a mishap. Since a mishap refutes every property, nothing else need be asked."""
+
+
 Expression = (
     Number
     | CellRef
@@ -148,5 +153,6 @@ Expression = (
     | Handled
     | Progress
     | AtRest
+    | NoMishap
     | Unreachable
 )

@@ -14,6 +14,7 @@ from verifier.spec.expression import (
     Expression,
     Handled,
     Intact,
+    NoMishap,
     Progress,
     Restored,
     Resumed,
@@ -30,16 +31,17 @@ Groups = dict[str, tuple[str, ...]]
 _BY_PLACE = "a context counts as resumed when rip and rsp are what they were: they need no name"
 
 #: Whole properties: they speak of runs, so they cannot be part of a larger expression.
-ALONE = (Intact, Handled, Progress, Resumed, Unreachable)
+ALONE = (Intact, Handled, NoMishap, Progress, Resumed, Unreachable)
+#: What takes no arguments, and needs no parentheses.
+SIMPLE: dict[str, Expression] = {"progress": Progress(), "at_rest": AtRest(), "no_mishap": NoMishap()}
 
 
 def call_function(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Expression | None:
     """The meaning of ``name(arguments)``, None if no function has that name."""
     name = str(call.children[0])
-    simple: dict[str, Expression] = {"progress": Progress(), "at_rest": AtRest()}
-    if name in simple:
+    if name in SIMPLE:
         _expect(scope, call, arguments, 0, f"{name} takes no arguments")
-        return simple[name]
+        return SIMPLE[name]
     if name == "intact":
         return _intact(scope, call, arguments, value)
     if name == "restored":

@@ -21,11 +21,10 @@ from verifier.spec.expression import (
     Expression,
     MemoryRef,
     Number,
-    Progress,
     Restored,
     Unary,
 )
-from verifier.spec.functions import ALONE, call_function, unknown_function
+from verifier.spec.functions import ALONE, SIMPLE, call_function, unknown_function
 from verifier.spec.operands import SIZES, Scope
 
 if TYPE_CHECKING:
@@ -200,8 +199,7 @@ class _Meaning:
         token = cast("Token", tree.children[0])
         if width is not None:
             return self.scope.datum(token, None, width)
-        simple: dict[str, Expression] = {"progress": Progress(), "at_rest": AtRest()}
-        return simple.get(str(token)) or self.scope.name(token)
+        return SIMPLE.get(str(token)) or self.scope.name(token)
 
     def _call(self, tree: Tree[Token], width: int | None) -> Expression:
         token, arguments = cast("tuple[Token, Tree[Token] | None]", tree.children)

@@ -11,6 +11,7 @@ from verifier.spec.expression import (
     Binary,
     Expression,
     Handled,
+    NoMishap,
     Progress,
     Restored,
     Resumed,
@@ -70,7 +71,7 @@ def _default_at(expression: Expression) -> At:
 
 
 def _at(value: Value, expression: Expression, names: Names) -> At:
-    if isinstance(expression, (Progress, Resumed, Unreachable)):
+    if isinstance(expression, (NoMishap, Progress, Resumed, Unreachable)):
         raise value.error("this property speaks of every state: it has no place", "leave 'at' out")
     if not value.is_sequence and value.text("a label") in ("outermost-return", "always"):
         return cast("At", value.text())

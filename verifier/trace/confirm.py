@@ -15,6 +15,7 @@ from verifier.spec.expression import (
     Handled,
     Intact,
     MemoryRef,
+    NoMishap,
     Number,
     RegionRef,
     Restored,
@@ -83,6 +84,8 @@ class View:
                 return self._handled(event, body)
             case AtRest():
                 return all(self._at_rest())
+            case NoMishap():
+                return True
             case Unreachable(address):
                 return self._home or self._state.rip != address
             case _:
