@@ -170,6 +170,8 @@ class Follower:
         instruction = self._instruction(step.leg)
         if instruction is not None and instruction.mnemonic == "hole_body":
             self._run_on(step)
+        elif unblocks(move):
+            unblock(self._machine, self._image)
         event = EVENTS[move.action]
         if not event.asynchronous:
             self._raise(step)
@@ -197,7 +199,7 @@ class Follower:
     def _raise(self, step: _Step) -> None:
         """Let a real instruction raise the fault, and see to it that the values chosen for it are there afterwards."""
         move, after = step.leg.move, step.leg.outcome.state
-        error, cr2 = _choice(move, "fault.error_code"), _choice(move, "fault.cr2")
+        error, cr2 = self._error_code(step), _choice(move, "fault.cr2")
         source = raiser(self._image, move.action, error, cr2)
         now = self._machine.read()
         first = now["rip"] - source.before
@@ -207,11 +209,21 @@ class Follower:
             now["rflags"] &= ~_RF
         self._machine.write({"rip": first, "rflags": now["rflags"]})
         self._scratch.step_with(first, source.code)
+        if move.action == "debug" and "dr6" in step.right:
+            step.set["dr6"], step.right["dr6"] = after.cells["dr6"], step.leg.before.cells["dr6"]
         if source.cr2 is not None and source.cr2 != cr2:
             step.set["cr2"], step.right["cr2"] = after.cells["cr2"], source.cr2
         if source.error is not None and source.error != error and step.leg.outcome.delivered[-1] == move.action:
             place = (after.cells["rsp"], 8)
             step.set[place], step.right[place] = step.right[place], source.error
+
+    @staticmethod
+    def _error_code(step: _Step) -> int | None:
+        """What a fault that strikes has for an error code: of the value chosen, the bits that it can have."""
+        chosen, event = _choice(step.leg.move, "fault.error_code"), EVENTS[step.leg.move.action]
+        if chosen is None or step.leg.outcome.delivered[-1:] != (event.name,):
+            return chosen
+        return step.leg.outcome.state.read(step.leg.outcome.state.cells["rsp"], 8)
 
     # comparing
 

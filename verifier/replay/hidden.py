@@ -24,8 +24,8 @@ def is_hidden(instruction: Instruction | None) -> bool:
 
 
 def unblocks(move: Move) -> bool:
-    """Whether hidden code executes an IRET in a move."""
-    return ("hole.iret", 1) in move.choices
+    """Whether hidden code executes an IRET in a move, or an IRET that is shown begins and faults (rule E3)."""
+    return ("hole.iret", 1) in move.choices or ("fault.in_iret", 1) in move.choices
 
 
 def ran_on(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from verifier.errors import UsageError
 from verifier.lift import lift
+from verifier.machine.config import MSRS
+from verifier.machine.events import EVENTS
 from verifier.replay.bochs import Bochs
 from verifier.replay.course import adapted, course_of, still_broken
 from verifier.replay.follow import Follower, Report
@@ -98,9 +100,13 @@ def on_machine(course: Course, name: str) -> tuple[Report, Course]:
     if it needs what a replay cannot give, MachineError where the emulator fails.
     """
     kind = MACHINES[name]
+    _expect_usual(course)
     _expect_replayable(course)
     course = adapted(course, kind.rules, _loadable(course))
     touched = [place for leg in course.legs for place in leg.outcome.chosen]
+    # an instruction that traps is put in front of the place where it strikes (`verifier.replay.faults`)
+    traps = ("debug", "breakpoint", "overflow")
+    touched += [(leg.before.rip - 2, 2) for leg in course.legs if leg.move.action in traps]
     image = build(plan_of(course.machine, course.start, touched))
     with kind(image) as machine:
         now = machine.read()
@@ -112,6 +118,19 @@ def _loadable(course: Course) -> dict[str, int]:
     """Data segment registers that select nothing in the GDT become null: no processor can hold them."""
     cells, segments = course.start.state.cells, {s & ~3 for s in course.machine.segments}
     return {n: 0 for n in ("ds", "es", "fs", "gs") if cells[n] & ~3 and cells[n] & ~3 not in segments}
+
+
+def _expect_usual(course: Course) -> None:
+    """Raises UsageError for a machine or an event that no image has."""
+    machine, cells = course.machine, course.start.state.cells
+    if MSRS in machine.regions:
+        raise UsageError("the specification lists model-specific registers: a replay has none but the bases")
+    if machine.has_ldt and 4 in (cells["cs"] & 4, cells["ss"] & 4):
+        raise UsageError("the interrupted context has a segment of the LDT: a replay has no LDT")
+    for number, leg in enumerate(course.legs, 1):
+        event = EVENTS.get(leg.move.action)
+        if event is not None and not event.asynchronous and leg.before.rip == course.start.home:
+            raise UsageError(f"step {number}: a replay cannot let the interrupted context raise {event.name}")
 
 
 def _expect_replayable(course: Course) -> None:
