@@ -186,8 +186,8 @@ def _add_replay(commands: argparse._SubParsersAction[Parser], parents: list[Pars
 
 
 def _add_lift(commands: argparse._SubParsersAction[Parser], parents: list[Parser]) -> None:
-    parser = _command(commands, "lift", "print the SSA form of an assembly text", parents)
-    parser.add_argument("asm", metavar="ASM", nargs="+", help="assembly texts, in order")
+    parser = _command(commands, "lift", "print the SSA form of an assembly text or an object", parents)
+    parser.add_argument("asm", metavar="ASM", nargs="+", help="assembly texts, in order, or objects")
     parser.add_argument(
         "-D", dest="define", action="append", default=[], metavar="NAME=VALUE", help="a definition"
     )

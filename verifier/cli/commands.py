@@ -14,6 +14,8 @@ from verifier.cli.terminal import Progress
 from verifier.errors import UsageError, nearest
 from verifier.ir import render_program
 from verifier.lift import lift as lift_instruction
+from verifier.object import Patching, is_object, link, read_objects
+from verifier.object.code import successors
 from verifier.prove.certificate import Certificate
 from verifier.report.diagnostics import diagnostic_text
 from verifier.report.document import document, result_entry
@@ -89,16 +91,30 @@ def _shown(outcome: Outcome, quiet: bool) -> str:
 
 
 def lift(arguments: Namespace, terminal: Terminal, _tool: Tool) -> int:
-    files = [Path(name) for name in arguments.asm]
-    root = project_root(files[0])
-    program = assemble(
-        files, root=root, defines=definitions(arguments.define), externals=addresses(arguments.extern)
-    )
+    program = _program(arguments, [Path(name) for name in arguments.asm])
     for diagnostic in program.diagnostics:
         terminal.complain(diagnostic_text(diagnostic))
     blocks = {i.address: lift_instruction(i) for i in program}
     terminal.say(render_program(blocks, program, _entries(program, arguments.entry)).rstrip("\n"))
     return codes.OK
+
+
+def _program(arguments: Namespace, files: list[Path]) -> Program:
+    """What is decoded of objects is what the entries lead to; of a text, all of it."""
+    root, externals = project_root(files[0]), addresses(arguments.extern)
+    if not any(is_object(path) for path in files):
+        return assemble(files, root=root, defines=definitions(arguments.define), externals=externals)
+    if arguments.define:
+        raise UsageError("-D: objects are preprocessed already", None, "leave it out")
+    inside = [path.resolve() for path in files]
+    objects = read_objects(inside, Path(inside[0].anchor))
+    names = [s.name for o in objects for s in o.symbols if s.binding != "local"]
+    entries = arguments.entry or names
+    program = link(objects, text_base=None, externals=externals, entries=entries, patching=Patching(True))
+    for address in [program.address_of(entry) for entry in entries] + [a for i in program for a in successors(i)]:
+        if address is not None and address in program.instructions:
+            _ = program.instructions[address]  # what could not be decoded says so
+    return program
 
 
 def _entries(program: Program, labels: list[str] | None) -> list[int]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from verifier.object.contents import Object
 
+#: Bytes that tell what a file is.
+_HEAD = 4096
 #: What other files begin with, and what to say of them.
 _OTHERS = (
     (b"!<arch>\n", "an archive of objects", "take the objects out of it (ar x) and list them"),
@@ -33,6 +35,16 @@ _OTHERS = (
 def read_objects(files: Sequence[Path], root: Path) -> list[Object]:
     """What each file holds; its name is told from the folder ``root``. Raises AsmError for what is none of them."""
     return [_read(path, path.relative_to(root).as_posix()) for path in files]
+
+
+def is_object(path: Path) -> bool:
+    """Whether a file begins as an object does, or as the listing of one."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except (OSError, ValueError):
+        return False
+    return head.startswith(MAGIC) or is_listing(head.decode("utf-8", "replace"))
 
 
 def _read(path: Path, name: str) -> Object:

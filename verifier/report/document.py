@@ -44,7 +44,7 @@ def error_entry(error: Exception) -> Json:
         "kind": type(error).__name__ if isinstance(error, VerifierError) else InternalError.__name__,
         "message": error.message if isinstance(error, VerifierError) else str(error),
         "file": span.file if span else None,
-        "line": span.line if span else None,
+        "line": (span.line or None) if span else None,
         "column": span.column if span else None,
         "hint": error.hint if isinstance(error, VerifierError) else None,
     }
@@ -122,7 +122,7 @@ def _step(trace: Trace, step: Step) -> Json:
         "at": None if step.at is None else program.describe(step.at),
         "address": None if step.at is None else hex(step.at),
         "file": instruction.span.file if instruction else None,
-        "line": instruction.span.line if instruction else None,
+        "line": (instruction.span.line or None) if instruction else None,
         "text": instruction.text if instruction else None,
         "action": step.move.action,
         "latch": step.move.latch,
