@@ -21,7 +21,7 @@ from verifier.explore import recognise, resume, schedule
 from verifier.explore.recognise import Recogniser
 from verifier.explore.search import Explorer, Fixpoint
 from verifier.ir.cells import CELL_INDEX, FLAGS
-from verifier.machine import delivery, iret, step
+from verifier.machine import delivery, iret, step, strike
 from verifier.machine.execution import Execution, Fault
 from verifier.machine.layout import CELL_COUNT
 from verifier.prove import judge, progress, prover
@@ -300,13 +300,13 @@ SABOTAGES = (
     Sabotage("hidden code raises no fault", 7, step.Stepper, "can_arise", _no_fault),
     Sabotage("a handler owed is forgotten at the next event", "owed", schedule.Script, "came", _forgiving),
     # delivery
-    Sabotage("an NMI blocks no NMI", 13, step, "deliver", _after(_open)),
-    Sabotage("every event blocks NMIs", "irq blocks", step, "deliver", _after(_blocked_by_all)),
+    Sabotage("an NMI blocks no NMI", 13, strike, "deliver", _after(_open)),
+    Sabotage("every event blocks NMIs", "irq blocks", strike, "deliver", _after(_blocked_by_all)),
     Sabotage("an interrupt gate leaves IF", 21, delivery, "_commit", _after(_interruptible)),
     Sabotage("rsp is not aligned", 7, delivery, "_align", lambda _: lambda x, rsp: rsp),
     Sabotage("a stack of its own is not used", 12, delivery, "_new_rsp", _no_ist),
-    Sabotage("masks do not hold", 21, step, "masked", _constant(const(0, 1))),
-    Sabotage("hidden code that faults has changed nothing", "hidden", step, "run_hole", _constant(None)),
+    Sabotage("masks do not hold", 21, strike, "masked", _constant(const(0, 1))),
+    Sabotage("hidden code that faults has changed nothing", "hidden", strike, "run_hole", _constant(None)),
     # returns
     Sabotage("iret leaves NMIs blocked", 5, step, "iret", _iret_keeps_block),
     Sabotage("an iret that faults leaves NMIs blocked", "iret faults", step, "iret", _faulting_iret_keeps_block),
