@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from verifier import asm
 from verifier.cli import main
 from verifier.errors import UsageError, VerifierError
 from verifier.lift import lift
+from verifier.object import Patching, link, read_objects
 from verifier.recheck import GaveUp, Refused, recheck
 from verifier.recheck.errors import Malformed
 from verifier.replay.replay import replay
@@ -21,6 +23,32 @@ from verifier.spec.grammar import parse_expression
 from verifier.spec.names import Names
 
 ROOT = Path(__file__).parents[2]
+#: An object with something of everything.
+OBJECT = """
+	.globl nmi
+	.type nmi, @function
+nmi:	cld
+771:	incq %gs:taken
+772:	call helper
+	lea table(%rip), %rax
+	jmp *table+8
+helper:	ret
+	.size nmi, .-nmi
+	.section .rodata
+table:	.quad nmi, helper, nobody
+	.data
+	.globl count
+count:	.quad 0
+	.bss
+	.skip 100
+	.section .altinstructions, "a"
+	.long 771b - ., 773f - .
+	.word 7, 0
+	.byte 772b-771b, 774f-773f
+	.section .altinstr_replacement, "ax"
+773:	call helper
+774:
+"""
 SUBJECTS = ROOT / "tests" / "subjects"
 #: Beyond this a message is no message any more.
 LONGEST_MESSAGE = 3000
@@ -60,6 +88,15 @@ def assembly(folder: Folder, path: Path) -> None:
         lift(instruction)
 
 
+def object_file(folder: Folder, path: Path) -> None:
+    """Whatever names the file has for code is an entry; alternatives are patched in."""
+    found = read_objects([path.resolve()], folder.tree.resolve())
+    names = [s.name for s in found[0].symbols]
+    program = link(found, text_base=None, externals={"taken": 0}, entries=names, patching=Patching(True, (7,)))
+    for instruction in program:
+        lift(instruction)
+
+
 def specification(folder: Folder, path: Path) -> None:
     load(path)
 
@@ -92,6 +129,8 @@ Reader = Callable[[Folder, Path], None]
 TARGETS: dict[str, tuple[str, Reader]] = {
     "assembler": ("given.s", assembly),
     "preprocessor": ("given.S", assembly),
+    "object": ("given.o", object_file),
+    "listing": ("given.lst", object_file),
     "specification": ("given.yaml", specification),
     "expression": ("given.txt", expression),
     "trace": ("given.json", trace),
@@ -99,7 +138,10 @@ TARGETS: dict[str, tuple[str, Reader]] = {
 }
 
 #: What is said of a file as a whole, and of what was never said: these have no place.
-PLACELESS = re.compile(r"(given|ticket)\.\w+(:|'s| )|.* (is larger than|has more than) |the certificate |.*: the run ")
+PLACELESS = re.compile(
+    r"(given|ticket)\.\w+(:|,|'s| )|.* (is larger than|has more than) |the certificate |.*: the run "
+    r"|the symbol '.*twice|the (objects need|sections do not|replacement of)|control comes to code that is replaced"
+)
 
 
 def read(target: str, folder: Folder, path: Path) -> bool:
@@ -132,6 +174,8 @@ def _seeds(target: str, folder: Folder) -> Iterator[bytes]:
         for pattern in ("asm/*.s", "asm/*.S", "tests/asm/accepted/*.s", "tests/subjects/*.S"):
             for path in sorted(ROOT.glob(pattern)):
                 yield path.read_bytes()
+    elif target in ("object", "listing"):
+        yield from _objects(target, folder)
     elif target == "specification":
         for path in sorted([*ROOT.glob("specs/*.yaml"), *SUBJECTS.glob("*.yaml")]):
             yield re.sub(rb"(source: *)\S+\.[sS]\b", rb"\1ticket.S", path.read_bytes())
@@ -146,6 +190,24 @@ def _seeds(target: str, folder: Folder) -> Iterator[bytes]:
     else:
         yield _written(folder, "prove", "-p", "single-nmi", "-q", "--certificate")
         yield _written(folder, "prove", "-p", "context-restored", "-q", "--certificate")
+
+
+def _objects(target: str, folder: Folder) -> Iterator[bytes]:
+    """What GNU binutils make of a text: with debug information and without, linked and not."""
+    source = folder.tree / "object.s"
+    source.write_text(OBJECT)
+    for n, options in enumerate(([], ["-g"], ["--gdwarf-2"], ["-g", "--compress-debug-sections=zlib"])):
+        path = folder.tree / f"object{n}.o"
+        subprocess.run(["as", *options, "-o", path, source], check=True)
+        yield path.read_bytes() if target == "object" else _listed(path)
+    linked = folder.tree / "object"
+    names = ["--defsym=taken=0", "--defsym=nobody=0"]
+    subprocess.run(["ld", "-Ttext=0xffffffff81000000", "-e", "0", *names, "-o", linked, path], check=True)
+    yield linked.read_bytes() if target == "object" else _listed(linked)
+
+
+def _listed(path: Path) -> bytes:
+    return subprocess.run(["objdump", "-dr", path.name], cwd=path.parent, check=True, capture_output=True).stdout
 
 
 def _written(folder: Folder, command: str, *options: str) -> bytes:

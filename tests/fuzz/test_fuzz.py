@@ -19,7 +19,7 @@ FIGURES = {
     "atheris": (r"^stat::number_of_executed_units: +(\d+)$", r"^stat::peak_rss_mb: +(\d+)$"),
     "hypothesis": (r"^(\d+) inputs", r", (\d+) MB$"),
 }
-TARGETS = ("assembler", "preprocessor", "specification", "expression", "trace", "certificate")
+TARGETS = ("assembler", "preprocessor", "object", "listing", "specification", "expression", "trace", "certificate")
 #: Megabytes.
 MOST_MEMORY = 1000
 
