@@ -197,6 +197,54 @@ nmi:
         },
     ),
     Case(
+        "hidden iret",
+        # hidden code lets the next NMI in: it does not come back where its frame was
+        "nmi:\nhole: ...\niretq\n",
+        "intact(frame)",
+        "refuted",
+        {"holes": {"hole": "may: [iret], keeps: [registers, status_flags]"}},
+        {"nmi": 2},
+    ),
+    Case(
+        "hidden iret or none",
+        # hidden code that may let the next NMI in need not
+        "nmi:\nhole: ...\nafter: iretq\n",
+        "'nmi_blocked == 0', at: after",
+        "refuted",
+        {"events": "nmi: 1", "holes": {"hole": "may: [iret], keeps: [registers, status_flags]"}},
+    ),
+    Case(
+        "away",
+        # behind hidden code that may stay away there is no way home
+        "nmi:\nhole: ...\n1: jmp 1b\n",
+        "progress",
+        "refuted",
+        {"events": "nmi: 1", "holes": {"hole": "may: [not_return], keeps: [registers]"}},
+    ),
+    Case(
+        "away for ever",
+        "nmi:\nhole: ...\n1: jmp 1b\n",
+        "progress",
+        "proved",
+        {"events": "nmi: 1", "holes": {"hole": "returns: never, keeps: [registers]"}},
+    ),
+    Case(
+        "required",
+        # what is required hangs on what was interrupted: the way on where it holds is no way out of it
+        "nmi:\ncmpq $5,%rax\nje 1f\n1:\nhole: ...\niretq\n",
+        "progress",
+        "refuted",
+        {"events": "nmi: 1", "holes": {"hole": "requires: ['rax != 5'], keeps: [registers]"}},
+    ),
+    Case(
+        "given",
+        # what hidden code gives is of when it was entered
+        "nmi:\npushq %rcx\nhole: ...\nmovq %rcx,%rdx\npopq %rcx\nafter: iretq\n",
+        "'rdx == interrupted.rbx + 1', at: after",
+        "proved",
+        {"events": "nmi: 1", "holes": {"hole": "gives: {rcx: rbx + 1}, stack: 8"}},
+    ),
+    Case(
         "iret faults",
         # an iret that faults unblocks NMIs
         "nmi:\nmovq $0,8(%rsp)\niretq\ngp:\nnop\n1: jmp 1b\n",

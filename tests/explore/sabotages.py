@@ -21,11 +21,11 @@ from verifier.explore import recognise, resume, schedule
 from verifier.explore.recognise import Recogniser
 from verifier.explore.search import Explorer, Fixpoint
 from verifier.ir.cells import CELL_INDEX, FLAGS
-from verifier.machine import delivery, iret, step, strike
+from verifier.machine import delivery, holes, iret, step, strike
 from verifier.machine.execution import Execution, Fault
 from verifier.machine.layout import CELL_COUNT
 from verifier.prove import judge, progress, prover
-from verifier.terms import const
+from verifier.terms import add, const, not_
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,6 +226,29 @@ def _constant(value: Any) -> Callable[[Any], Any]:
     return lambda _: lambda *_, **__: value
 
 
+def _one_way(answer: bool) -> Callable[[Any], Any]:
+    """A choice that is recorded, but goes one way only."""
+
+    def by(_: Any) -> Any:
+        def either(self: Execution, kind: str) -> bool:
+            value = self.choose(kind, 1)
+            self._path.add(value if answer else not_(value))
+            return answer
+
+        return either
+
+    return by
+
+
+def _unjudged(enter: Any) -> Any:
+    return lambda x, contract: enter(x, replace(contract, requires=()))
+
+
+def _noted_below(noted: Any) -> Any:
+    """What is worked out where control enters lies among what the code may overwrite."""
+    return lambda x, contract: [add(a, const(-8, 64)) for a in noted(x, contract)]
+
+
 def _not_first(node: Any, edge: Any) -> bool:
     return edge.action == step.EXECUTE or node.edge is None or not node.edge.delivered
 
@@ -307,6 +330,11 @@ SABOTAGES = (
     Sabotage("a stack of its own is not used", 12, delivery, "_new_rsp", _no_ist),
     Sabotage("masks do not hold", 21, strike, "masked", _constant(const(0, 1))),
     Sabotage("hidden code that faults has changed nothing", "hidden", strike, "run_hole", _constant(None)),
+    Sabotage("hidden code never lets NMIs in", "hidden iret", Execution, "either", _one_way(False)),
+    Sabotage("hidden code always lets NMIs in", "hidden iret or none", Execution, "either", _one_way(True)),
+    Sabotage("hidden code that may stay away does", "away", Execution, "either", _one_way(True)),
+    Sabotage("what is required is not judged", "required", holes, "_enter", _unjudged),
+    Sabotage("what is given is of the end", "given", holes, "_noted", _noted_below),
     # returns
     Sabotage("iret leaves NMIs blocked", 5, step, "iret", _iret_keeps_block),
     Sabotage("an iret that faults leaves NMIs blocked", "iret faults", step, "iret", _faulting_iret_keeps_block),
