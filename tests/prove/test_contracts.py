@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from verifier.prove import Prover
+from verifier.prove import judge as judge_module
 from verifier.prove.certificate import Certificate
 from verifier.recheck.check import recheck
+from verifier.recheck.errors import Refused
 from verifier.spec import load
 from verifier.trace.counterexample import concretise
 
@@ -229,3 +231,25 @@ def test_both_engines_agree(tmp_path: Path, contract: str, that: str, at: str, v
         other.verdict, other.violation and other.violation.cost,
     )  # fmt: skip
     assert verdict == found.verdict or that == "intact(frame)", "a second NMI matters to the frame alone"
+
+
+@pytest.mark.parametrize(
+    ("contract", "reason"),
+    [("", "helper requires df == 0"), ("requires: [df == 0]", "helper requires df == 0"), ("abi: none", "")],
+)
+def test_the_psabi_wants_df_clear(tmp_path: Path, contract: str, reason: str) -> None:
+    """As SDM vol. 3A has it, the delivery of an event leaves DF as it is."""
+    result = judge(tmp_path, NESTED.replace("cld", "nop"), "progress", "run", calls=f"helper: {{{contract}}}", nmi="1")
+    assert result.reason.endswith(reason)
+    assert result.verdict == ("refuted" if reason else "proved")
+
+
+def test_the_recheck_refuses_a_proof_that_passes_over_a_broken_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that breaks it ends before its schedule does, and other runs complete that."""
+    monkeypatch.setattr(judge_module, "BROKEN_CONTRACT", "overlooked")
+    with pytest.raises(Refused, match="helper requires rax != 7"):
+        judge(tmp_path, NESTED, "restored(rip)", "outermost-return, during: [nmi, page_fault in helper]",
+              calls="helper: {requires: [rax != 7], may: [page_fault]}", events=", page_fault: any",
+              gate=PAGE_FAULT % "")  # fmt: skip
