@@ -25,6 +25,11 @@ CS: dict[str, Any] = {**SS, "interrupted": "user: {cs: ldt, ss: ldt}"}
 CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "a good SS is what it was": (PLAIN, "that: restored(all)", "proved", SS),
     "it may be bad": (PLAIN, "that: unreachable(general_protection)", "refuted", SS),
+    "its selector is in the frame": (PLAIN, "that: intact(frame)", "proved", SS),
+    "and so is that of CS": (PLAIN, "that: intact(frame)", "proved", CS),
+    "where it can be lost alone": (
+        PLAIN.replace(" nop\n", " movq $0x2b,32(%rsp)\n", 1), "that: intact(frame)", "refuted", SS,
+    ),
     "or not present, as #SS": (PLAIN, "that: unreachable(stack_fault)", "refuted", SS),
     "or as #NP": (PLAIN, "that: unreachable(segment_not_present)", "refuted", SS),
     "the error code is the selector": (

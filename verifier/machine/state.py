@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELL_INDEX, CELL_NAMES, CELLS
 from verifier.machine.rflags import pack
 from verifier.machine.rules import RULES
-from verifier.terms import FALSE, TRUE, Term, add, and_, any_of, const, eq, extract, not_, or_, sext, ult, var
+from verifier.terms import FALSE, TRUE, Term, add, and_, any_of, const, eq, extract, not_, or_, sext, ult, var, zext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ LOWEST_CANONICAL_HIGH = 0xFFFF_8000_0000_0000
 class Home:
     """The interrupted context: what a run has to come back to. ``rflags`` is the packed image.
 
-    ``tracked``: the saved words that are not constants, by name: what must not be lost.
+    ``tracked``: the saved words, 64 bits each, that are not constants, by name: what must not be lost.
     """
 
     context: Context
@@ -113,7 +113,7 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
     path |= {rule(name) if value else not_(rule(name)) for name, value in layout.processor.items()}
     rflags = pack(cells)
     words = {"rip": rip, "cs": values["cs"], "rflags": rflags, "rsp": rsp, "ss": values["ss"]}
-    tracked = {term: name for name, term in words.items() if term.width == 64 and not term.is_const}
+    tracked = {zext(term, 64): name for name, term in words.items() if not term.is_const}
     home = Home(context, rip, cells, rflags, tracked)
     return State(home, HOME, cells, {}, path)
 

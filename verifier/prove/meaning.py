@@ -196,7 +196,7 @@ class Meaning:
         Where the very words lie in memory is part of what a search compares states by; other places are looked at.
         """
         state = self._state
-        wanted = state.home.cell(name)
+        wanted = zext(state.home.cell(name), 64)
         if state.rip == HOME or wanted.is_const or wanted in state.memory.values():
             return TRUE
         held = [(places, eq(word, wanted)) for places, word in self._words() if word.width == 64]

@@ -197,7 +197,7 @@ class Meaning:
 
     def _held(self, name: str) -> Expr:
         """Whether a saved word is the value of a register or of a word of memory that the state lists."""
-        wanted = self._home.was(name)
+        wanted = zext(self._home.was(name), 64)
         if wanted.is_const or self._step.at == HOME:
             return TRUE
         words = [self._flags(), *self._step.cells.values(), *self._step.memory.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.ir.cells import RFLAGS_LAYOUT
+from verifier.ir.cells import CELLS, RFLAGS_LAYOUT
 from verifier.machine.config import Pointer
 from verifier.spec.expression import (
     AtRest,
@@ -163,11 +163,13 @@ class View:
         yield "rip"
         yield "rflags"
         yield "rsp"
+        yield from self._trace.context.ldt
 
     def _held(self, name: str) -> bool:
         """Whether some register or some aligned word of memory has the value that the context was saved with."""
         wanted = saved_words(self._first)[name]
-        if self._home or wanted in self._state.cells.values() or wanted == rflags(self._state):
+        wide = (value for cell, value in self._state.cells.items() if CELLS[cell] == 64)
+        if self._home or wanted in wide or wanted == rflags(self._state):
             return True
         return any(
             self._state.read(address, 8) == wanted
