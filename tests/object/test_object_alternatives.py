@@ -18,6 +18,7 @@ ENTRY = {
     "24": ".quad 771b, {new}f\n.byte {f}, 772b-771b, {new_end}f-{new}f, 0\n.long 0",
     "12": ".long 771b - ., {new}f - .\n.word {f}\n.byte 772b-771b, {new_end}f-{new}f",
     "13": ".long 771b - ., {new}f - .\n.word {f}\n.byte 772b-771b, {new_end}f-{new}f, 1",
+    "14, Xen": ".long 771b - ., {new}f - .\n.word {f}\n.byte 1, {new_end}f-{new}f, 772b-771b-1, 0",
     "14": ".long 771b - ., {new}f - .\n.word {f}, {flags}\n.byte 772b-771b, {new_end}f-{new}f",
 }
 

@@ -177,6 +177,14 @@ def test_symbols(tmp_path: Path) -> None:
     assert calls(*files, last)[::2] == ["f", "f"]
 
 
+def test_what_cannot_be_done_in_data(tmp_path: Path) -> None:
+    """Nothing where they are writable: they hold anything at first. An error where they are constant."""
+    text = ".globl f\nf: ret\n.section {}\ntable: .short far\n"
+    assert read(assembled(text.format(".data"), tmp_path), externals={"far": HIGH}).address_of("table")
+    with pytest.raises(AsmError, match=r"a.o, section .rodata, offset 0x0: .* does not fit"):
+        read(assembled(text.format(".rodata"), tmp_path), externals={"far": HIGH})
+
+
 def test_functions_that_are_cut_off(tmp_path: Path) -> None:
     """The stub stands where the function was, for direct calls that need no relocation too."""
     path = assembled(".globl f, g\ng: call f\nret\nf: push %rax\npop %rax\nret\n.size f, .-f\n", tmp_path)

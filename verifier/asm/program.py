@@ -156,7 +156,7 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Everything the later stages know of the assembly. ``conditions``: what the code as it stands takes for granted."""
+    """Everything the later stages know of the assembly. ``conditions``: what the code takes for granted as it is."""
 
     instructions: Mapping[int, Instruction]
     symbols: Mapping[str, Symbol]
@@ -168,11 +168,11 @@ class Program:
 
     def __post_init__(self) -> None:
         labels = [
-            (s.value, s.name)
+            (s.value, s.type != "func", s.name)
             for s in self.symbols.values()
             if s.section is not None and not s.defined_by_set and self.in_text(s.value)
         ]
-        object.__setattr__(self, "_labels", tuple(sorted(labels)))
+        object.__setattr__(self, "_labels", tuple((value, name) for value, _, name in sorted(labels)))
 
     def __iter__(self) -> Iterator[Instruction]:
         for address in sorted(self.instructions):
@@ -191,7 +191,7 @@ class Program:
         return None if symbol is None else symbol.value
 
     def label_at(self, address: int) -> str | None:
-        """The first label that stands exactly at the address, or None."""
+        """The first label that stands exactly at the address, a function's if there is one, or None."""
         i = bisect_right(self._labels, (address, ""))
         return self._labels[i][1] if i < len(self._labels) and self._labels[i][0] == address else None
 

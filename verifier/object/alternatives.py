@@ -1,4 +1,4 @@
-"""Code that Linux replaces while it boots, by the processor's features (``.altinstructions``).
+"""Code that Linux and Xen replace while they boot, by the processor's features (``.altinstructions``).
 
 Its table has an entry for each replacement: where, by what, for which feature. The layout has changed over the years;
 the sizes of entries tell which one it is.
@@ -86,13 +86,22 @@ def _flagged(at: int, fields: tuple[int, ...]) -> Alternative | None:
     return Alternative(at + place, length, at + 4 + new, new_length, feature, bool(flags & _NOT), bool(flags & _CALL))
 
 
-#: Newest first: Linux 6.3 and later; 4.1 to 5.12; 3.3 to 4.0 and 5.13 to 6.2; before 3.3; before 2.6.36.
+def _padded(at: int, fields: tuple[int, ...]) -> Alternative | None:
+    place, new, feature, length, new_length, padding, private = fields
+    if private or not length + new_length:
+        return None
+    negated = bool(feature & _NEGATED)
+    return Alternative(at + place, length + padding, at + 4 + new, new_length, feature & ~_NEGATED, negated)
+
+
+#: Newest first: Linux 6.3 and later; 4.1 to 5.12; 3.3 to 4.0 and 5.13 to 6.2; before 3.3; before 2.6.36; and Xen.
 _FORMATS = (
     _Format(struct.Struct("<iiHHBB"), _flagged),
     _Format(struct.Struct("<iiHBBB"), _relative),
     _Format(struct.Struct("<iiHBB"), _relative),
     _Format(struct.Struct("<QQHBBI"), _absolute),
     _Format(struct.Struct("<QQBBBBI"), _absolute),
+    _Format(struct.Struct("<iiHBBBB"), _padded),
 )
 SIZES = tuple(sorted({form.layout.size for form in _FORMATS}))
 

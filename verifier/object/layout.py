@@ -29,7 +29,8 @@ PERCPU = ".data..percpu"
 class Placed:
     """A section of an object at its address. ``output``: the section of the program that it is a part of.
 
-    ``refused``: the offsets of bytes that are not known, and why.
+    ``refused``: the offsets of bytes that are not known, and why. ``wanted``: something else refers to it by a symbol
+    or a relocation, as nothing does to tables that only loaders and debuggers read.
     """
 
     object: Object
@@ -39,6 +40,7 @@ class Placed:
     address: int = 0
     data: bytearray | bytes = b""
     refused: dict[int, Refusal] = field(default_factory=dict)
+    wanted: bool = True
 
     @property
     def end(self) -> int:
@@ -86,7 +88,10 @@ class Layout:
         """The sections of the program."""
         parts: dict[str, list[Placed]] = {}
         for placed in self._sorted:
-            parts.setdefault(placed.output, []).append(placed)
+            if placed.wanted:
+                parts.setdefault(placed.output, []).append(placed)
+        if sum(some[-1].end - some[0].address for some in parts.values()) > limits.MEMORY_BYTES:
+            raise AsmError(f"the sections take more than {limits.MEMORY_BYTES >> 20} MB, with what lies between them")
         for name, some in parts.items():
             data = bytearray()
             for placed in some:

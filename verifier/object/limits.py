@@ -6,7 +6,7 @@ from __future__ import annotations
 FILE_BYTES = 1 << 30
 LISTING_BYTES = 64 << 20
 #: Of all sections that take memory, of all objects.
-MEMORY_BYTES = 192 << 20
+MEMORY_BYTES = 128 << 20
 SECTIONS = 20_000
 #: Beyond this, what refers to every section (the assumptions, for one) says nothing to anybody.
 LAID_SECTIONS = 800

@@ -41,6 +41,7 @@ def link(
     ``patching``: what is replaced of the code before it runs. Raises AsmError for whatever does not fit.
     """
     layout, symbols, elsewhere = _joined(objects, text_base, externals, stubs)
+    _mark_wanted(layout)
     refused, conditions = apply(patching, layout)
     texts = [
         Text(p.address, bytes(p.data), p.refused, p.object.bare) for p in layout.placed if p.section.executable
@@ -49,6 +50,20 @@ def link(
     sections = (*layout.sections(), *elsewhere.sections())
     code.follow(symbols.known[e].value for e in entries if e in symbols.known)
     return Program(code, symbols.known, sections, files=tuple(o.name for o in objects), conditions=conditions)
+
+
+def _mark_wanted(layout: Layout) -> None:
+    """Finds the sections of objects, not of executables, that nothing refers to."""
+    objects = {id(p.object): p.object for p in layout.placed}
+    named = {(key, s.section) for key, o in objects.items() for s in o.symbols if s.type != "section"}
+    for placed in layout.placed:
+        here = (id(placed.object), placed.index)
+        placed.wanted = placed.section.executable or placed.object.linked or here in named
+    for placed in layout.placed:
+        for entry in placed.section.relocations:
+            index = placed.object.symbols[entry.symbol].section
+            if isinstance(index, int) and index != placed.index:
+                layout.of(placed.object, index).wanted = True
 
 
 def alternatives_of(objects: Sequence[Object]) -> list[Alternative]:
@@ -71,7 +86,10 @@ def _joined(
 
 
 def _relocate(placed: Placed, entry: Relocation, symbols: SymbolTable, elsewhere: Elsewhere) -> None:
-    """Does one relocation. What cannot be done in code is an error once control comes there, in data at once."""
+    """Does one relocation. What cannot be done is an error in code once control comes there, in constants at once.
+
+    What writable data hold at first counts for nobody.
+    """
     assert isinstance(placed.data, bytearray)
     value = symbols.value(placed.object, entry.symbol)
     if value is None:
@@ -84,9 +102,10 @@ def _relocate(placed: Placed, entry: Relocation, symbols: SymbolTable, elsewhere
         relocate(placed.data, entry, value + entry.addend, placed.address)
     except AsmError as error:
         why = f"{placed.object.name}, section {placed.section.name}, offset {entry.offset:#x}: {error.message}"
-        if not placed.section.executable or not 0 <= entry.offset < len(placed.data):
+        if not 0 <= entry.offset < len(placed.data) or not (placed.section.executable or placed.section.writable):
             raise AsmError(why, None, error.hint) from error
-        _refuse(placed, entry, Refusal(why, error.hint))
+        if placed.section.executable:
+            _refuse(placed, entry, Refusal(why, error.hint))
 
 
 def _refuse(placed: Placed, entry: Relocation, why: Refusal) -> None:
