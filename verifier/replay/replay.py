@@ -127,6 +127,9 @@ def _expect_usual(course: Course) -> None:
         raise UsageError("the specification lists model-specific registers: a replay has none but the bases")
     if machine.has_ldt and 4 in (cells["cs"] & 4, cells["ss"] & 4):
         raise UsageError("the interrupted context has a segment of the LDT: a replay has no LDT")
+    for name in ("cs", "ss"):
+        if cells[name] & ~3 and all(s.selector & ~3 != cells[name] & ~3 for s in machine.segments.values()):
+            raise UsageError(f"{name} of the interrupted context means no segment: a replay cannot load it")
     for number, leg in enumerate(course.legs, 1):
         event = EVENTS.get(leg.move.action)
         if event is not None and not event.asynchronous and leg.before.rip == course.start.home:
