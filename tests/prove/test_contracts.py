@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from verifier.lift import lift
+from verifier.machine.layout import Layout
+from verifier.machine.state import starts
+from verifier.machine.step import HELD, Stepper
 from verifier.prove import Prover
 from verifier.prove import judge as judge_module
 from verifier.prove.certificate import Certificate
 from verifier.recheck.check import recheck
 from verifier.recheck.errors import Refused
 from verifier.spec import load
+from verifier.terms import Solver
 from verifier.trace.counterexample import concretise
 
 if TYPE_CHECKING:
@@ -253,3 +258,25 @@ def test_the_recheck_refuses_a_proof_that_passes_over_a_broken_contract(
         judge(tmp_path, NESTED, "restored(rip)", "outermost-return, during: [nmi, page_fault in helper]",
               calls="helper: {requires: [rax != 7], may: [page_fault]}", events=", page_fault: any",
               gate=PAGE_FAULT % "")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("contract", "outcomes"),
+    [("", []), ("may: [iret]", [(None, ("nmi",)), (HELD, ())]), ("may: [iret], never: [nmi]", None)],
+)
+def test_an_nmi_strikes_where_hidden_code_has_unblocked_it(
+    tmp_path: Path, contract: str, outcomes: list[tuple[str | None, tuple[str, ...]]] | None
+) -> None:
+    """N2 and N6: where it has executed no IRET yet, the NMI is held back."""
+    judge(tmp_path, NESTED, "progress", "run", calls=f"helper: {{{contract}}}", nmi="1")
+    layout = Layout(load(tmp_path / "spec.yaml").machine)
+    program = layout.machine.program
+    stepper = Stepper(layout, Solver(layout.facts), lambda rip: lift(program.instructions[rip]))
+    (edge,) = stepper.strike(next(starts(layout)), "nmi")
+    while edge.state is not None and stepper.hole_at(edge.state) is None:
+        edge = next(e for e in stepper.execute(edge.state) if e.ended is None)
+    assert edge.state is not None
+    assert edge.state.nmi_blocked
+    assert stepper.can_arise(edge.state, "nmi") == (outcomes is not None)
+    if outcomes is not None:
+        assert [(e.ended, e.delivered) for e in stepper.strike(edge.state, "nmi")] == outcomes
