@@ -66,6 +66,12 @@ class Told:
     counts: Mapping[str, int]
 
     @property
+    def context(self) -> Context:
+        cells = self.start.state.cells
+        own = ("cpl", "cs", "ss")
+        return next(c for c in self.model.machine.contexts if all(getattr(c, x) == cells[x] for x in own))
+
+    @property
     def schedule(self) -> list[tuple[str, None, int]]:
         return [(event, None, 0) for event, n in self.counts.items() for _ in range(n)]
 

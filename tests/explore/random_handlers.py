@@ -57,6 +57,12 @@ class Handler:
     model: dict[str, object] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
+    def events(self, times: Mapping[str, int | str]) -> str:
+        """The environment's events. In a quarter of the handlers page faults strike in the text too."""
+        place = Random(f"places {self.seed}").choice(("memory", "anywhere", *[""] * 6))
+        at = {"page_fault": f", at: {place}"} if place else {}
+        return ", ".join(f"{name}: {{times: {n}{at.get(name, '')}}}" for name, n in times.items())
+
 
 class Writer:
     """Writes one handler. ``depth``: bytes pushed below the frame so far; ``theme``: what it is about, in `THEMES`."""
@@ -373,7 +379,7 @@ def _others(w: Writer) -> str:
 def _model(w: Writer, handler: Handler) -> dict[str, object]:
     ist = w.chance(0.7)
     return {
-        "events": ", ".join(f"{e}: any" for e in handler.counts),
+        "events": handler.events(dict.fromkeys(handler.counts, "any")),
         "idt": {
             "irq": f"entry: irq, gate: {w.pick('interrupt', 'trap')}",
             "page_fault": "entry: page_fault, gate: interrupt",

@@ -32,7 +32,7 @@ def test_what_is_proved_is_rechecked(first: int, tmp_path: Path) -> None:
     for seed in range(first, first + GROUP):
         handler = write(seed)
         # a few of each event: many of these handlers have no end of states under any number
-        events = ", ".join(f"{event}: {n}" for event, n in handler.counts.items())
+        events = handler.events(handler.counts)
         model = write_model(
             tmp_path / str(seed), handler.program, handler.properties, **handler.model | {"events": events}
         )
