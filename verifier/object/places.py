@@ -27,14 +27,12 @@ class Places:
 
     def span(self, address: int, data: bytes, text: str) -> Span:
         """The place of code; its text is the line that a disassembler would show."""
-        shown = f"{address:x}: {data.hex(' ')}  {text}"
-        placed = self._layout.at(address)
-        if placed is None:
-            return Span(self.name(address), 0, 1, len(shown) + 1, shown)
-        line = placed.object.lines.at(placed.index, address - placed.address)
-        if line is not None:
-            return Span(line[0], line[1], 1, len(shown) + 1, shown)
-        return Span(f"{placed.object.name}({self.name(address)})", 0, 1, len(shown) + 1, shown)
+        name, placed = self.name(address), self._layout.at(address)
+        line = placed.object.lines.at(placed.index, address - placed.address) if placed else None
+        where = f"{address:x} <{name}>" if line else f"{address:x}"
+        shown = f"{where}: {data.hex(' ')}  {text}"
+        file, number = line or (f"{placed.object.name}({name})" if placed else name, 0)
+        return Span(file, number, 1, len(shown) + 1, shown)
 
     def name(self, address: int) -> str:
         """``symbol+offset``, or the number where no symbol of the same section comes before."""
