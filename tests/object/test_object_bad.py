@@ -97,6 +97,7 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("no symbol table", lambda d: with_section(d, ".symtab", "type", 1), "no symbol table: it is stripped"),
     ("symbols without names", lambda d: with_section(d, ".symtab", "link", 99), "its symbols have no names"),
     ("symbols named by zeros", lambda d: with_section(d, ".strtab", "type", 8), "section .strtab has no contents"),
+    ("a name that breaks lines", lambda d: d.replace(b"\0taken\0", b"\0ta\nen\0"), "symbol 'ta\ufffden' is not defined"),
     ("half a symbol", lambda d: with_section(d, ".symtab", "size", 100), ".symtab ends within an entry"),
     ("a symbol with a name outside", lambda d: with_symbol(d, "nmi", name_at=1 << 30), "a name has no end"),
     ("a common symbol", lambda d: with_symbol(d, "count", section=0xFFF2), "the place of 'count' to the linker"),

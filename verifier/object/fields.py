@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def name_of(data: bytes) -> str:
+    """A name as messages can show it, on one line."""
+    text = data.decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 class Fields:
     """Reads on from ``at`` to ``end``. Raises ValueError where a field does not fit."""
 
@@ -38,6 +44,6 @@ class Fields:
         end = self.data.find(b"\0", self.at, self.end)
         if end < 0:
             raise ValueError("a string without an end")
-        text = self.data[self.at : end].decode("utf-8", "replace")
+        text = name_of(self.data[self.at : end])
         self.at = end + 1
         return text

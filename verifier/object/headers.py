@@ -12,6 +12,7 @@ from typing import IO
 
 from verifier.errors import AsmError
 from verifier.object import limits
+from verifier.object.fields import name_of
 
 MAGIC = b"\x7fELF"
 #: sh_flags.
@@ -95,7 +96,7 @@ class ElfFile:
         end = strings.find(b"\0", at, at + _LONGEST_NAME)
         if end < 0:
             raise self.error("is damaged: a name has no end")
-        return strings[at:end].decode("utf-8", "replace")
+        return name_of(strings[at:end])
 
     def data(self, section: Header) -> bytes:
         """The section's bytes in the file, all of them."""
