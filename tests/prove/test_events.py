@@ -52,6 +52,8 @@ EVERYWHERE = "nmi: 1, page_fault: {times: 1, at: anywhere}"
 PROTECTED = "nmi: 1, general_protection: {times: 1, at: memory}"
 DEBUGGED = "nmi: 1, debug: {times: 1, at: anywhere}"
 
+BREAKPOINT = {"breakpoint": GATES["breakpoint"]}
+
 #: name -> text, events, the inside of the property, verdict, and what else differs.
 CASES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "nothing strikes in the text by default": (
@@ -185,6 +187,12 @@ def test_where_events_strike(case: str, tmp_path: Path) -> None:
     more = {"idt": {name: GATES[name] for name in names}, **more}
     result = judged(write_model(tmp_path, text, {"p": inside}, events=events, **more))["p"]
     assert result.verdict == verdict, result.reason
+
+
+def test_why_a_debug_event_does_not_strike(tmp_path: Path) -> None:
+    text, events, inside, _, _ = CASES["the shadow of MOV SS holds it back"]
+    model = write_model(tmp_path, text, {"p": inside}, events=events, idt={"debug": GATES["debug"]} | BREAKPOINT)
+    assert judged(model)["p"].reason == "'debug at store': offered in 1 states, held back by the shadow of MOV SS in all"
 
 
 def test_a_breakpoint_of_the_user_needs_a_gate_that_it_may_use(tmp_path: Path) -> None:

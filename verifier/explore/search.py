@@ -162,6 +162,8 @@ def why_held(state: State, event: str) -> str:
     """Why an event that was offered could not strike."""
     if EVENTS[event].blocks_nmi and state.nmi_blocked:
         return "NMIs blocked"
+    if EVENTS[event].held_by_ss:
+        return "the shadow of MOV SS"
     enabled = state.cell("if")
     return "IF=0" if enabled.is_const and not enabled.value else "IF=0 or an interrupt shadow"
 

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import GENERAL_REGISTERS
+from verifier.machine.config import MSRS
 from verifier.machine.events import MISHAPS
 from verifier.report.contexts import contexts_before_last
 from verifier.report.names import FRAME, WORD, Names, flags_text, frame_of, rflags_of
@@ -61,7 +62,7 @@ def _head(trace: Trace) -> list[str]:
     if trace.context.gs == "user":
         interrupted += f"  gs_base {names.value(cells['gs_base'])}"
     events = [f"{name} {_place(at, n, names)}" for name, at, n in trace.schedule]
-    regions = [f"{name} at {base:#x}" for name, base in start.bases.items()]
+    regions = [f"{name} at {base:#x}" for name, base in start.bases.items() if name != MSRS]
     lines = [interrupted, *_wrapped(f"events: {'; '.join(events)}")]
     if regions:
         lines += _wrapped(f"memory: {', '.join(regions)}")
@@ -121,7 +122,7 @@ def _copies(trace: Trace) -> list[str]:
     lines = ["the interrupted context's words, where they are found before the last step and after it:"]
     for name, value in words.items():
         before, after = (_found(value, state, names) for state in (last.before, last.after))
-        fixed = "  (the same in every run)" if name in _FIXED else ""
+        fixed = "  (the same in every run)" if name in _FIXED and name not in trace.context.ldt else ""
         lines.append(f"  {name:6} {value:#x}{fixed}")
         lines += _both(before, after)
     return lines
