@@ -40,6 +40,11 @@ MANUAL = {
     "F16": "what memory the specification says is there",
     "A13": "taken for granted",
     "A14": "taken for granted",
+    "I12": "what an interrupted context can hold",
+    "R13": "an LDT that changes between two instructions",
+    **dict.fromkeys(("E1", "E2", "E3", "E5", "E6"), "what strikes where the specification says so; see tests/replay"),
+    "E4": "what a specification is told of RF",
+    "E7": "no machine sets a register that the specification lists",
 }
 _RULE = re.compile(r"\b[NSPFRIHAE]\d\d?\b")
 

@@ -336,7 +336,7 @@ SABOTAGES = (
     Sabotage("what is required is not judged", "required", holes, "_enter", _unjudged),
     Sabotage("what is given is of the end", "given", holes, "_noted", _noted_below),
     # returns
-    Sabotage("iret leaves NMIs blocked", 5, step, "iret", _iret_keeps_block),
+    Sabotage("iret leaves NMIs blocked", 0, step, "iret", _iret_keeps_block),
     Sabotage("an iret that faults leaves NMIs blocked", "iret faults", step, "iret", _faulting_iret_keeps_block),
     Sabotage("iret leaves IF", 0, iret, "_load_flags", _kept_if),
     # judging

@@ -192,7 +192,7 @@ def test_where_events_strike(case: str, tmp_path: Path) -> None:
 def test_why_a_debug_event_does_not_strike(tmp_path: Path) -> None:
     text, events, inside, _, _ = CASES["the shadow of MOV SS holds it back"]
     model = write_model(tmp_path, text, {"p": inside}, events=events, idt={"debug": GATES["debug"]} | BREAKPOINT)
-    assert judged(model)["p"].reason == "'debug at store': offered in 1 states, held back by the shadow of MOV SS in all"
+    assert judged(model)["p"].reason.endswith("held back by the shadow of MOV SS in all")
 
 
 def test_a_breakpoint_of_the_user_needs_a_gate_that_it_may_use(tmp_path: Path) -> None:
