@@ -216,27 +216,30 @@ def test_every_command_in_the_readme_exists() -> None:
 # the examples of docs/properties.md
 
 
-def _examples() -> list[tuple[str, str]]:
-    """Each heading that has an example, with the YAML of it."""
-    text = PROPERTIES.read_text("utf-8")
-    return re.findall(r"^## (.*?)\n(?:(?!^## ).)*?```yaml\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+def _examples() -> list[tuple[str, str, str]]:
+    """Each heading that has an example, with the YAML of it and the part of the page that it is in."""
+    parts = re.split(r"^# ", PROPERTIES.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    heading = re.compile(r"^## (.*?)\n(?:(?!^## ).)*?```yaml\n(.*?)```", re.MULTILINE | re.DOTALL)
+    return [(title, yaml, part) for part in parts for title, yaml in heading.findall(part)]
 
 
 def test_every_built_in_property_has_an_example() -> None:
     from verifier.spec.names import FUNCTIONS
 
-    examples = "".join(yaml for _, yaml in _examples())
+    examples = "".join(yaml for _, yaml, _ in _examples())
     assert [f for f in FUNCTIONS if f"that: {f}" not in examples and f"{f}(" not in examples] == []
 
 
-@pytest.mark.parametrize(("heading", "example"), _examples(), ids=lambda x: x.split("\n")[0][:40])
-def test_the_example_of_a_property_comes_out_as_it_says(heading: str, example: str, tmp_path: Path) -> None:
-    """Each example is a list of properties for the handler at the head of the page."""
-    text = PROPERTIES.read_text("utf-8")
-    (asm,) = re.findall(r"```asm\n(.*?)```", text, re.DOTALL)
-    (head,) = re.findall(r"```yaml\n(format: 1.*?)```", text, re.DOTALL)
+@pytest.mark.parametrize(("heading", "example", "part"), _examples(), ids=lambda x: x.split("\n")[0][:40])
+def test_the_example_of_a_property_comes_out_as_it_says(
+    heading: str, example: str, part: str, tmp_path: Path
+) -> None:
+    """Each example is a list of properties for the handler at the head of its part of the page."""
+    (asm,) = re.findall(r"```asm\n(.*?)```", part, re.DOTALL)
+    (head,) = re.findall(r"```yaml\n(format: 1.*?)```", part, re.DOTALL)
+    (source,) = re.findall(r"source: (\w+\.s)", head)
     (tmp_path / "pyproject.toml").write_text("")
-    (tmp_path / "count.s").write_text(asm)
+    (tmp_path / source).write_text(asm)
     spec = tmp_path / "example.yaml"
     spec.write_text(f"{head}properties:\n{example}")
     for outcome in verifier.load(spec).prove():

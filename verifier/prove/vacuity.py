@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.machine.state import HOME
 from verifier.prove.progress import stuck_nodes
-from verifier.spec.expression import Binary, Handled, Progress
+from verifier.spec.expression import AtRest, Binary, Handled, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from verifier.explore.graph import Graph
     from verifier.explore.schedule import Script
     from verifier.explore.search import Explorer
+    from verifier.machine.config import MachineConfig
     from verifier.prove.judge import Judge
     from verifier.spec.model import Model, Property
 
@@ -22,6 +23,8 @@ def vacuous(p: Property, graph: Graph, judge: Judge, explorer: Explorer) -> str:
     """Why a property says nothing at all; empty if it says something."""
     if isinstance(p.that, Progress) and all(n.state.rip == HOME for n in graph.nodes):
         return "nothing strikes the interrupted context"
+    if isinstance(p.that, AtRest) and not any(_at_rest(explorer.stepper.layout.machine)):
+        return "nothing has a value at rest: no datum has an 'initially'"
     if judge.judged[p.name] == 0:
         return "no run reaches a place where the property is judged"
     if isinstance(p.that, Binary) and p.that.op == "->" and p.name not in judge.premises:
@@ -29,6 +32,11 @@ def vacuous(p: Property, graph: Graph, judge: Judge, explorer: Explorer) -> str:
     if isinstance(p.that, Handled) and not explorer.tally.any_struck(p.that.event):
         return f"{p.that.event} never strikes"
     return ""
+
+
+def _at_rest(machine: MachineConfig) -> Iterator[bool]:
+    for region in machine.regions.values():
+        yield from (datum.initially is not None for datum in region.data)
 
 
 def caveat(p: Property, graph: Graph, judge: Judge) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, cast
 
 from lark import Token, Tree
@@ -10,12 +11,14 @@ from lark import Token, Tree
 from verifier.errors import nearest
 from verifier.spec.expression import (
     AtRest,
+    Binary,
     Count,
     Expression,
     Handled,
     Intact,
     NoMishap,
     Progress,
+    RegionRef,
     Restored,
     Resumed,
     Unreachable,
@@ -56,6 +59,8 @@ def call_function(scope: Scope, call: Tree[Token], arguments: Arguments, value: 
     if name == "unreachable":
         _expect(scope, call, arguments, 1, "unreachable takes one label")
         return Unreachable(_label(scope, arguments[0]))
+    if name == "within":
+        return _within(scope, call, arguments, value)
     if name == "count":
         _expect(scope, call, arguments, 1, "count takes one event")
         return Count(_event(scope, arguments[0]))
@@ -114,6 +119,23 @@ def _cells(
             raise scope.error(argument, f"unknown register '{word}' in {name}()", hint)
         cells += group
     return tuple(dict.fromkeys(cells))
+
+
+def _within(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Expression:
+    """Between the lowest address of one of the regions and the one just above it, both included: an empty stack is in
+    bounds, and so is a full one."""
+    if len(arguments) < 2:
+        raise scope.error(call, "within takes a value and regions: within(rsp, nmi_ist)")
+    what = value(arguments[0])
+    regions = tuple(scope.names.regions)
+    inside: list[Expression] = []
+    for argument in arguments[1:]:
+        word = _word(scope, argument, "a region")
+        if word not in regions:
+            raise scope.error(argument, f"'{word}' is no region", nearest(word, regions))
+        low, high = RegionRef(word, "base"), RegionRef(word, "top")
+        inside.append(Binary("and", Binary(">=", what, low), Binary("<=", what, high)))
+    return reduce(lambda a, b: Binary("or", a, b), inside)
 
 
 def _intact(scope: Scope, call: Tree[Token], arguments: Arguments, value: Value) -> Intact:

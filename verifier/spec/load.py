@@ -83,15 +83,15 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
     data = memory.placed(declared, program)
     stacks = read_stacks(part, data, program)
     empty = memory.together(part, stacks.regions, memory.data_regions(declared, data, program))
-    msrs = read_msrs(part, {*data, *stacks.names, *program.symbols}, empty)
-    names = _names(program, data | stacks.names | msrs.names, empty)
-    every = (*declared, *stacks.declared, *msrs.declared)
-    regions = memory.with_initial_values(empty | msrs.regions, every, names)
     selectors = read_selectors(part)
     outside = spec["environment"].fields(_ENVIRONMENT, required=("interrupted", "events"))
     contexts = read_contexts(outside, selectors)
     if all(c.stack != memory.INTERRUPTED for c in contexts):
-        del regions[memory.INTERRUPTED]
+        del empty[memory.INTERRUPTED]
+    msrs = read_msrs(part, {*data, *stacks.names, *program.symbols}, empty)
+    names = _names(program, data | stacks.names | msrs.names, empty)
+    every = (*declared, *stacks.declared, *msrs.declared)
+    regions = memory.with_initial_values(empty | msrs.regions, every, names)
     machine = MachineConfig(
         program,
         regions,

@@ -12,7 +12,9 @@ from verifier.spec.expression import CellRef
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FUNCTIONS = ("restored", "resumed", "intact", "handled", "progress", "at_rest", "no_mishap", "unreachable", "count")
+FUNCTIONS = (
+    "restored", "resumed", "intact", "handled", "progress", "at_rest", "no_mishap", "unreachable", "within", "count",
+)  # fmt: skip
 GENERAL_BUT_RSP = tuple(r for r in GENERAL_REGISTERS if r != "rsp")
 
 #: The words of an interrupted context that a hardware frame saves.

@@ -18,7 +18,6 @@ from verifier.spec.expression import (
     Unary,
     Unreachable,
 )
-from verifier.spec.gates import code_label
 from verifier.spec.grammar import parse
 from verifier.spec.model import Property, ScheduleItem, Verdict
 from verifier.spec.operands import Scope
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from verifier.spec.names import Names
 
 At = Literal["outermost-return", "always"] | frozenset[int]
+#: Where every function of the specification's ``calls`` is entered.
+CALLS = "calls"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _ITEM = re.compile(r"\s*(?P<event>\S+)(\s+(?P<how>\S+)\s+(?P<label>\S+))?\s*")
 
@@ -39,10 +40,11 @@ def read_properties(root: Fields, names: Names, program: Program) -> tuple[Prope
     entries = root["properties"].entries("a mapping from names to properties")
     if not entries:
         raise root["properties"].error("there are no properties", "add 'name: {that: progress}'")
-    return tuple(_property(key, value, names, program) for key, value in entries)
+    calls = frozenset(names.code[key.text()] for key, _ in root.entries("calls"))
+    return tuple(_property(key, value, names, program, calls) for key, value in entries)
 
 
-def _property(key: Value, value: Value, names: Names, program: Program) -> Property:
+def _property(key: Value, value: Value, names: Names, program: Program, calls: frozenset[int]) -> Property:
     name = key.text("a property's name")
     if not _NAME.fullmatch(name):
         raise key.error(f"'{name}' cannot name a property", "letters, digits, - and _")
@@ -50,7 +52,7 @@ def _property(key: Value, value: Value, names: Names, program: Program) -> Prope
     that = fields["that"]
     text = that.text("an expression")
     expression = parse(text, Scope(names, locator(that)))
-    at = fields.get("at", lambda v: _at(v, expression, names), _default_at(expression))
+    at = fields.get("at", lambda v: _at(v, expression, names, calls), _default_at(expression))
     during = fields.get("during", lambda v: _schedule(v, names, program), None)
     expect = fields.get("expect", lambda v: v.choice(get_args(Verdict), "verdict"), None)
     return Property(
@@ -70,7 +72,8 @@ def _default_at(expression: Expression) -> At:
     return "always"
 
 
-def _at(value: Value, expression: Expression, names: Names) -> At:
+def _at(value: Value, expression: Expression, names: Names, calls: frozenset[int]) -> At:
+    """``calls``: where the functions of the specification's ``calls`` are entered."""
     if isinstance(expression, (NoMishap, Progress, Resumed, Unreachable)):
         raise value.error("this property speaks of every state: it has no place", "leave 'at' out")
     if not value.is_sequence and value.text("a label") in ("outermost-return", "always"):
@@ -78,13 +81,20 @@ def _at(value: Value, expression: Expression, names: Names) -> At:
     labels = value.one_or_more()
     if not labels:
         raise value.error("no label stands here", "leave 'at' out, or name a label")
-    places = ("outermost-return", "always")
+    places = ("outermost-return", "always", CALLS)
+    found: set[int] = set()
     for label in labels:
         word = label.text("a label")
-        if word not in names.code:
+        if word == CALLS:
+            if not calls:
+                raise label.error("the specification has no 'calls'", "name the labels")
+            found |= calls
+        elif word in names.code:
+            found.add(names.code[word])
+        else:
             hint = nearest(word, (*places, *names.code))
             raise label.error(f"'{word}' is no label of an instruction", hint)
-    return frozenset(code_label(label, names) for label in labels)
+    return frozenset(found)
 
 
 def _schedule(value: Value, names: Names, program: Program) -> tuple[ScheduleItem, ...]:
