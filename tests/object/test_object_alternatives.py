@@ -83,7 +83,7 @@ def test_branches_and_addresses_mean_what_they_meant(tmp_path: Path) -> None:
 
 
 def test_symbols_that_nobody_defines_move_too(tmp_path: Path) -> None:
-    path = assembled(text((7, "call nowhere"), original="nop"), tmp_path)
+    path = assembled(text((7, "call nowhere"), original="nop") + ".text\ncall nobody\n", tmp_path)
     with pytest.raises(AsmError, match="'nowhere' is not defined") as caught:
         shown(path, decided=True, features=(7,))
     assert "nmi+0x1" in caught.value.render()
@@ -92,7 +92,8 @@ def test_symbols_that_nobody_defines_move_too(tmp_path: Path) -> None:
 
 def test_one_place_in_two_entries_is_as_long_as_the_longer(tmp_path: Path) -> None:
     """An alternative within another's padding."""
-    inner = text((7, "push %rax"), (8, "push %rcx; push %rcx; push %rcx"))
+    original = "nop; nop; nop; nop; jmp there"
+    inner = text((7, "push %rax"), (8, "push %rcx; push %rcx; push %rcx"), original=original)
     short = inner.replace(".byte 772b-771b, 801f-800f", ".byte 4, 801f-800f")
     path = assembled(short, tmp_path)
     found = shown(path, decided=True, features=(7,))

@@ -97,7 +97,7 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("no symbol table", lambda d: with_section(d, ".symtab", "type", 1), "no symbol table: it is stripped"),
     ("symbols without names", lambda d: with_section(d, ".symtab", "link", 99), "its symbols have no names"),
     ("symbols named by zeros", lambda d: with_section(d, ".strtab", "type", 8), "section .strtab has no contents"),
-    ("a name that breaks lines", lambda d: d.replace(b"\0taken\0", b"\0ta\nen\0"), "symbol 'ta\ufffden' is not defined"),
+    ("a name that breaks lines", lambda d: d.replace(b"\0taken\0", b"\0ta\nen\0"), "'ta\ufffden' is not defined"),
     ("half a symbol", lambda d: with_section(d, ".symtab", "size", 100), ".symtab ends within an entry"),
     ("a symbol with a name outside", lambda d: with_symbol(d, "nmi", name_at=1 << 30), "a name has no end"),
     ("a common symbol", lambda d: with_symbol(d, "count", section=0xFFF2), "the place of 'count' to the linker"),
@@ -193,6 +193,14 @@ def test_executables_that_do_not_fit(
         folder=tmp_path)  # fmt: skip
     said = judged(tmp_path, capsys, tmp_path / "x", *([path] if beside else []), calls="")
     assert re.search(message, said, re.DOTALL), said
+
+
+def test_sections_at_one_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assembled(CODE, tmp_path)
+    given = ("-Ttext=0xffffffff81000000", "--defsym=helper=0xffffffff81000000", "--defsym=taken=0")
+    run("ld", "-e", "nmi", *given, "-o", "x", "a.o", folder=tmp_path)
+    (tmp_path / "x").write_bytes(with_section((tmp_path / "x").read_bytes(), ".data", "addr", 0xFFFF_FFFF_8100_0008))
+    assert "has two sections at one address: .text and .data overlap" in judged(tmp_path, capsys, tmp_path / "x")
 
 
 LISTINGS: list[tuple[str, str, str, str]] = [

@@ -26,6 +26,8 @@ other:	jne start
 far:	ret
 	.fill 300, 1, 0x90
 	hlt
+	.fill 22, 1, 0x90
+	cli
 """
 VERSIONS = [(f"--gdwarf-{n}",) for n in (2, 3, 4, 5)]
 PACKED = [("--gdwarf-5", f"--compress-debug-sections={how}") for how in ("zlib", "none")]
@@ -66,7 +68,7 @@ def test_what_pyelftools_reads(tmp_path: Path) -> None:
             for entry in dwarf.line_program_for_CU(unit).get_entries()
             if entry.state is not None and not entry.state.end_sequence
         ]
-    assert len(rows) == 7
+    assert len(rows) == 8
     for address, line in rows:
         assert program.instructions[address].span.line == line
 

@@ -172,9 +172,11 @@ def test_symbols(tmp_path: Path) -> None:
         return found
 
     assert calls(*files) == ["f", "local", "f", "local (y.o)"]
+    assert read(*files).symbols["f"].value == read(files[0]).symbols["f"].value
     last = assembled(strong, tmp_path, "z")
     assert read(*files, last).instructions[read(*files, last).symbols["f"].value].mnemonic == "cld"
     assert calls(*files, last)[::2] == ["f", "f"]
+    assert read(last, *files).instructions[read(last, *files).symbols["f"].value].mnemonic == "cld"
 
 
 def test_what_cannot_be_done_in_data(tmp_path: Path) -> None:
@@ -226,6 +228,11 @@ def test_code_is_decoded_only_where_it_is_asked_for(tmp_path: Path) -> None:
         _ = program.instructions[program.symbols["h"].value]
     with pytest.raises(AsmError, match="middle of an instruction"):
         _ = program.instructions[program.symbols["f"].value + 3]
+    nested = read(assembled("f: .byte 0xb8, 0x90, 0x90, 0x90, 0x90\n", tmp_path, "nested"))
+    start = nested.symbols["f"].value
+    assert nested.instructions[start + 4].mnemonic == "nop"
+    with pytest.raises(AsmError, match="two instructions that overlap"):
+        _ = nested.instructions[start]
     assert 0 not in program.instructions
     with pytest.raises(KeyError):
         _ = program.instructions[0]

@@ -47,9 +47,9 @@ def _formatter() -> Any:
 
 
 _IMMEDIATES = range(iced.OpKind.IMMEDIATE8, iced.OpKind.IMMEDIATE32TO64 + 1)
-#: Branches that only code outside 64-bit mode has, or whose meaning differs between processors.
-_OTHER_BRANCHES = (iced.OpKind.NEAR_BRANCH16, iced.OpKind.NEAR_BRANCH32, iced.OpKind.FAR_BRANCH16,
-                   iced.OpKind.FAR_BRANCH32)  # fmt: skip
+#: One operation by two names, and operations whose two operands can change places.
+_SAME = {iced.Mnemonic.SAL: iced.Mnemonic.SHL}
+_EITHER_WAY = (iced.Mnemonic.XCHG, iced.Mnemonic.TEST)
 #: What the decoder prints in a way that GNU as reads otherwise, or not at all.
 _SPECIAL = {iced.Code.NOPW: "xchg %ax,%ax"}
 
@@ -57,14 +57,15 @@ _SPECIAL = {iced.Code.NOPW: "xchg %ax,%ax"}
 def decode(data: bytes, address: int) -> Instruction:
     """The instruction that ``data`` starts with, at ``address``; it has no place yet.
 
-    Raises Undecodable for bytes that are none, and where what was understood does not encode to bytes that mean
-    the same.
+    Raises Undecodable for bytes that are none, where processors differ, and where what was understood does not encode
+    to bytes that mean the same.
     """
     found = iced.Decoder(64, data[:LONGEST], ip=address).decode()
     if found.is_invalid:
         raise Undecodable("these bytes are no instruction")
-    if any(found.op_kind(i) in _OTHER_BRANCHES for i in range(found.op_count)):
-        raise Undecodable("a branch with 16 or 32 bits of address", str(found), found.len)
+    other = iced.Decoder(64, data[:LONGEST], ip=address, options=iced.DecoderOptions.AMD).decode()
+    if (found.len, _meaning(found)) != (other.len, _meaning(other)):
+        raise Undecodable("Intel's and AMD's processors differ in what they make of it", str(found), found.len)
     encoding = data[: found.len]
     text = _SPECIAL.get(found.code) or _formatter().format(found)
     try:
@@ -104,11 +105,13 @@ def _value(operand: Written, following: int) -> int | None:
 
 def _meaning(found: Any) -> tuple[object, ...]:
     """Everything of a decoded instruction but how it is encoded."""
-    operands = tuple(_operand(found, i) for i in range(found.op_count))
-    direct = any(found.op_kind(i) == iced.OpKind.NEAR_BRANCH64 for i in range(found.op_count))
-    segment = None if direct else found.segment_prefix  # a branch to an address has nothing that it could mean
-    prefixes = (found.has_lock_prefix, found.has_rep_prefix, found.has_repne_prefix, segment)
-    return found.mnemonic, found.memory_size, prefixes, operands
+    operands = [_operand(found, i) for i in range(found.op_count)]
+    if found.mnemonic in _EITHER_WAY:
+        operands.sort(key=repr)
+    size = None if all(kind in ("register", "immediate") for kind, *_ in operands) else found.memory_size
+    prefixes = (found.has_lock_prefix, found.has_rep_prefix, found.has_repne_prefix, found.segment_prefix)
+    mnemonic = _SAME.get(found.mnemonic, found.mnemonic)
+    return mnemonic, size, found.stack_pointer_increment, prefixes, tuple(operands)
 
 
 def _operand(found: Any, i: int) -> tuple[object, ...]:
