@@ -203,11 +203,12 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
     def at(name: str) -> int | None:
         return None if anywhere and name != "table" else bases[name]
 
+    data = (Datum("flag", 0x20, 1), Datum("slot", 0x28, 8))
     regions = (
         Region("nmi_ist", "stack", SIZE, at("nmi_ist")),
         Region("rsp0", "stack", SIZE, at("rsp0")),
         Region("kstack", "interrupted", SIZE, at("kstack"), alignment=source.choice((8, 16))),
-        Region("percpu", "percpu", SIZE, at("percpu"), data=(Datum("flag", 0x20, 1), Datum("slot", 0x28, 8)), alignment=64),
+        Region("percpu", "percpu", SIZE, at("percpu"), data=data, alignment=64),
         Region("table", "data", 32, at("table"), writable=False, contents=bytes(range(0x30, 0x50))),
         Region("other", "stack", SIZE, at("other"), alignment=8),
         Region(MSRS, "msr", 16, MSR_ADDRESS, 8, (Datum("msr_0x48", 0, 8), Datum("msr_0x17a", 8, 8))),
