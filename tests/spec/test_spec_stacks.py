@@ -22,6 +22,17 @@ def test_a_datum_of_a_stack_lies_below_its_top(project: Project) -> None:
     assert region.data == (Datum("low", 0, 4), Datum("marker", 4032, 8, Pointer("nmi_ist", 4088)))
 
 
+def test_alignment(project: Project) -> None:
+    model = project.load(SPEC.replace(STACK, f"{STACK}, alignment: 4096"))
+    assert model.machine.regions["nmi_ist"].alignment == 4096
+
+
+@pytest.mark.parametrize("alignment", [8, 24, 131072])
+def test_no_alignment(project: Project, alignment: int) -> None:
+    with pytest.raises(SpecError, match=r"machine\.stacks\.nmi_ist\.alignment must be"):
+        project.load(SPEC.replace(STACK, f"{STACK}, alignment: {alignment}"))
+
+
 def test_its_name_means_its_value(project: Project) -> None:
     text = SPEC.replace(STACK, WORD).replace('that: "restored(rip, cs, rflags, rsp, ss, rax)"', "that: marker == 1")
     (that, *_) = [p.that for p in project.load(text).properties]

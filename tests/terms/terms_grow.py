@@ -149,10 +149,13 @@ class Garden:
         return self._made(operation, extract(a.term, high, low), (a,), high - low + 1, (high, low))
 
     def _round(self, _operation: str) -> Grown:
+        """Down to a multiple of a power of two, or up to just below one."""
         a = self.pick()
-        mask = const(-1 << self.source.randrange(a.term.width), a.term.width)
+        high = -1 << self.source.randrange(a.term.width)
+        operation, value = self.source.choice((("and", high), ("or", ~high)))
+        mask = const(value, a.term.width)
         b = Grown(mask, (mask.value,) * len(self.valuations), hex(mask.value))
-        return self._made("and", apply("and", (a.term, mask)), (a, b), a.term.width)
+        return self._made(operation, apply(operation, (a.term, mask)), (a, b), a.term.width)
 
     def _bit(self, _operation: str) -> Grown:
         a = self.pick()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from verifier.asm.program import Program
     from verifier.spec.document import Fields, Value
 
+#: The largest alignment of a stack, in bytes.
+_PAGES = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
@@ -44,8 +47,9 @@ def read_stacks(machine: Fields, taken: Mapping[str, DataName], program: Program
         name = key.identifier("a stack's name", dots=False)
         if name in (PERCPU, INTERRUPTED):
             raise key.error(f"'{name}' is the name of another region", "choose another name")
-        fields = value.fields(("size", "data"), required=("size",))
+        fields = value.fields(("size", "alignment", "data"), required=("size",))
         size = fields["size"].integer(64, MAX_SIZE, 16)
+        alignment = fields.get("alignment", lambda v: _power_of_two(v, 16, _PAGES), 16)
         inside: list[_Item] = []
         for inner, place in fields.entries("data"):
             item = _item(inner, place, name, size)
@@ -55,7 +59,7 @@ def read_stacks(machine: Fields, taken: Mapping[str, DataName], program: Program
             others.add(item.declared.name)
             inside.append(item)
         data = sorted((i.datum for i in inside), key=lambda d: d.offset)
-        regions[name] = Region(name, "stack", size, data=tuple(data))
+        regions[name] = Region(name, "stack", size, alignment=alignment, data=tuple(data))
         found += inside
     regions[INTERRUPTED] = _interrupted(machine)
     return Stacks(regions, tuple(i.declared for i in found), {i.declared.name: i.place for i in found})
@@ -66,7 +70,7 @@ def _interrupted(machine: Fields) -> Region:
     if "interrupted_stack" in machine:
         fields = machine["interrupted_stack"].fields(("size", "alignment"))
         size = fields.get("size", lambda v: v.integer(512, MAX_SIZE, 16), size)
-        alignment = fields.get("alignment", lambda v: _power_of_two(v, 16), alignment)
+        alignment = fields.get("alignment", lambda v: _power_of_two(v, 1, 16), alignment)
     return Region(INTERRUPTED, "interrupted", size, alignment=alignment)
 
 
@@ -89,8 +93,8 @@ def _refuse_overlap(item: _Item, others: Iterable[_Item]) -> None:
             raise item.declared.key.error(f"'{item.declared.name}' overlaps '{other.declared.name}'")
 
 
-def _power_of_two(value: Value, high: int) -> int:
-    number = value.integer(1, high)
+def _power_of_two(value: Value, low: int, high: int) -> int:
+    number = value.integer(low, high)
     if number & (number - 1):
         raise value.error(f"{value.path} must be a power of two, not {number}")
     return number

@@ -165,8 +165,7 @@ def or_(a: Term, b: Term) -> Term:
     if a.is_const:
         a, b = b, a
     if b.is_const:
-        # a | m: ones where m has ones, a elsewhere
-        return _select(a, b.value, ones=True)
+        return _or_constant(a, b.value)
     if a is b:
         return a
     if a is not_(b):
@@ -180,6 +179,15 @@ def or_(a: Term, b: Term) -> Term:
         if merged is not None:
             return merged
     return intern("or", (a, b), a.width, None, max(a.lo, b.lo))
+
+
+def _or_constant(a: Term, mask: int) -> Term:
+    """Ones where the mask has ones, ``a`` elsewhere. The sum of an aligned base and a constant stays one."""
+    summed = a.op == "add" and a.args[1].is_const
+    base, offset = (a.args[0], a.args[1].value) if summed else (a, 0)
+    if base.op == "var" and _is_aligned(base, mask.bit_length()):
+        return add(base, const(offset | mask, a.width))
+    return _select(a, mask, ones=True)
 
 
 def _or_disjoint(a: Term, b: Term) -> Term | None:
@@ -240,14 +248,18 @@ def _aligned(a: Term, b: Term) -> list[tuple[Term, Term]]:
 def _mask(a: Term, mask: int) -> Term:
     if a.is_const:
         return const(a.value & mask, a.width)
-    if a.op == "add" and a.args[1].is_const and mask + (low := mask & -mask) == 1 << a.width:
-        # rounding base + c down to a power of two that the base is aligned to
-        bits = low.bit_length() - 1
-        if a.args[0].known >= bits and a.args[0].residue & (low - 1) == 0:
-            return add(a.args[0], const(a.args[1].value & mask, a.width))
-    if a.op == "var" and mask + (mask & -mask) == 1 << a.width and a.known >= (mask & -mask).bit_length() - 1:
+    low = mask & -mask
+    down = mask + low == 1 << a.width
+    if down and a.op == "add" and a.args[1].is_const and _is_aligned(a.args[0], low.bit_length() - 1):
+        return add(a.args[0], const(a.args[1].value & mask, a.width))
+    if down and a.op == "var" and a.known >= low.bit_length() - 1:
         return a
     return _select(a, ~mask & ((1 << a.width) - 1), ones=False)
+
+
+def _is_aligned(a: Term, bits: int) -> bool:
+    """Whether the lowest bits of a term are known to be zero."""
+    return a.known >= bits and a.residue & ((1 << bits) - 1) == 0
 
 
 def _select(a: Term, fixed: int, ones: bool) -> Term:
