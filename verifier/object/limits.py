@@ -8,8 +8,6 @@ LISTING_BYTES = 64 << 20
 #: Of all sections that take memory, of all objects.
 MEMORY_BYTES = 128 << 20
 SECTIONS = 20_000
-#: Beyond this, what refers to every section (the assumptions, for one) says nothing to anybody.
-LAID_SECTIONS = 800
 SYMBOLS = 2_000_000
 RELOCATIONS = 2_000_000
 ALTERNATIVES = 200_000
