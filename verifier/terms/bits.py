@@ -46,6 +46,11 @@ def _join(high: Term, low: Term) -> Term | None:
         (top, middle), (below, bottom) = _bits(high), _bits(low)
         if middle == below + 1:
             return extract(high.args[0], top, bottom)
+    if high.op == "extract" and low.op == "const":
+        whole, (top, middle) = high.args[0], _bits(high)
+        bottom = middle - low.width
+        if bottom >= 0 and whole.known >= middle and (whole.residue >> bottom) & ((1 << low.width) - 1) == low.value:
+            return extract(whole, top, bottom)
     return None
 
 
