@@ -223,3 +223,12 @@ def test_progress_is_refuted_where_a_handler_waits_for_an_event(tmp_path: Path, 
 def test_restored_is_refuted_where_no_run_comes_back(tmp_path: Path) -> None:
     model = write_model(tmp_path, "nmi:\n    jmp nmi\n", {"p": "that: restored(rip)", "q": "that: at_rest"})
     assert verdicts(by_fixpoint(model)) == {"p": "refuted", "q": "vacuous"}
+
+
+def test_progress_is_refuted_where_a_handler_waits_before_the_interrupted_rip(tmp_path: Path) -> None:
+    """The interrupted context may stand right behind the text: HLT as the last instruction waits all the same."""
+    model = write_model(tmp_path, "nmi:\n    jmp 1f\n    iretq\n1:  hlt\n", {"p": "that: progress"})
+    prover = Prover(model)
+    (result,) = prover.results(model.properties)
+    assert result.verdict == "refuted"
+    assert concretise(prover, result) is not None

@@ -39,11 +39,19 @@ def broken_here(trace: Trace) -> bool:
     last = trace.steps[-1]
     if trace.kind == "stuck":
         quiet = trace.steps[trace.quiet_from :]
-        return all(s.move.action == "execute" or s.before.nmi_pending for s in quiet) and last.ended != "home"
+        stays = last.ended != "home" or _waits(trace)
+        return stays and all(s.move.action == "execute" or s.before.nmi_pending for s in quiet)
     if last.ended not in (None, "home"):
         return last.ended == trace.kind
     view = View(trace, last.after, last.ended == "home")
     return not view.truth(trace.property.that)
+
+
+def _waits(trace: Trace) -> bool:
+    """Whether a run ends in HLT: it goes on when an event comes, even if the next address is one to go home to."""
+    last = trace.steps[-1]
+    instruction = None if last.at is None else trace.model.machine.program.instructions.get(last.at)
+    return instruction is not None and last.move.action == "execute" and instruction.mnemonic == "hlt"
 
 
 def rflags(cells: ConcreteState) -> int:
