@@ -10,7 +10,7 @@ from spec_project import SPEC, Project
 import verifier
 from verifier.errors import SpecError
 from verifier.machine.config import Datum, Pointer
-from verifier.spec.expression import Binary, MemoryRef, Number
+from verifier.spec.expression import Binary, CellRef, MemoryRef, Number, RegionRef
 
 STACK = "nmi_ist: {size: 4096"
 WORD = STACK + ", data: {marker: {from_top: 64, initially: 0}}"
@@ -37,6 +37,18 @@ def test_its_name_means_its_value(project: Project) -> None:
     text = SPEC.replace(STACK, WORD).replace('that: "restored(rip, cs, rflags, rsp, ss, rax)"', "that: marker == 1")
     (that, *_) = [p.that for p in project.load(text).properties]
     assert that == Binary("==", MemoryRef(None, None, None, 1, 4032, 64, "nmi_ist"), Number(1))
+
+
+def test_within_means_both_edges(project: Project) -> None:
+    text = SPEC.replace('"restored(rip, cs, rflags, rsp, ss, rax)"', "'within(rsp, nmi_ist, kernel_stack)'")
+    (that, *_) = [p.that for p in project.load(text).properties]
+
+    def inside(region: str) -> Binary:
+        rsp = CellRef("rsp", 0, 64)
+        low, high = RegionRef(region, "base"), RegionRef(region, "top")
+        return Binary("and", Binary(">=", rsp, low), Binary("<=", rsp, high))
+
+    assert that == Binary("or", inside("nmi_ist"), inside("kernel_stack"))
 
 
 MISTAKES = {
