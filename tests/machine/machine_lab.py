@@ -182,8 +182,12 @@ class Lab:
     addresses: tuple[int, ...]
 
 
-def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
-    """A machine with random gates. ``fixed``: its regions have addresses; else they are anywhere."""
+def lab(source: random.Random, built: Program, *, fixed: bool, played: bool = False) -> Lab:
+    """A machine with random gates.
+
+    ``fixed``: its regions have addresses; else they are anywhere. ``played``: without IST slots in memory
+    and MCG_STATUS, which a replay does not have.
+    """
     bases = BASES | {"table": TABLE_SYMBOL}
     if fixed and source.random() < 0.3:
         bases["other"] = EDGE
@@ -196,7 +200,7 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         stack = "nmi_ist" if name == "nmi" and source.random() < 0.7 else source.choice(stacks)
         kind = source.choice(("interrupt", "trap"))
         entry = built.symbols[name].value
-        slot = "slot" if stack is None and source.random() < 0.2 else None
+        slot = "slot" if not played and stack is None and source.random() < 0.2 else None
         gates[vector] = Gate(vector, name, entry, kind, stack, source.choice((0, 3)), slot)
     anywhere = not fixed
 
@@ -204,6 +208,7 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         return None if anywhere and name != "table" else bases[name]
 
     data = (Datum("flag", 0x20, 1), Datum("slot", 0x28, 8))
+    msrs = (Datum("msr_0x48", 0, 8), *(() if played else (Datum("msr_0x17a", 8, 8),)))
     regions = (
         Region("nmi_ist", "stack", SIZE, at("nmi_ist")),
         Region("rsp0", "stack", SIZE, at("rsp0")),
@@ -211,7 +216,7 @@ def lab(source: random.Random, built: Program, *, fixed: bool) -> Lab:
         Region("percpu", "percpu", SIZE, at("percpu"), data=data, alignment=64),
         Region("table", "data", 32, at("table"), writable=False, contents=bytes(range(0x30, 0x50))),
         Region("other", "stack", SIZE, at("other"), alignment=8),
-        Region(MSRS, "msr", 16, MSR_ADDRESS, 8, (Datum("msr_0x48", 0, 8), Datum("msr_0x17a", 8, 8))),
+        Region(MSRS, "msr", 16, MSR_ADDRESS, 8, msrs),
     )
     hidden = contract(source)
     machine = MachineConfig(

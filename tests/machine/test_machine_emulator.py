@@ -40,7 +40,7 @@ def built():
 @pytest.mark.parametrize("seed", range(LABS))
 def test_bochs(built, seed):
     source = random.Random(f"bochs {seed}")
-    with Bench(labs.lab(source, built, fixed=True), Bochs, into_shadow, hidden) as bench:
+    with Bench(labs.lab(source, built, fixed=True, played=True), Bochs, into_shadow, hidden) as bench:
         for number in range(CASES):
             try:
                 bench.case(source)
