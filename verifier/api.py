@@ -119,6 +119,7 @@ class Specification:
         listener: Callable[[Question], None] | None = None,
         witness: Callable[[Proof], None] | None = None,
         processor: Mapping[str, int] | None = None,
+        routines: bool = False,
     ) -> Iterator[Outcome]:
         """Outcomes as they come: properties without a schedule first, from one search, then the others.
 
@@ -126,11 +127,12 @@ class Specification:
         ``listener`` is told of everything that the solver is asked;
         ``witness`` is given the proof of what a search has proved without a bound. ``processor``: rules of
         `verifier.machine.rules` with known values; the verdicts are about such processors only then.
+        ``routines`` as in `verifier.prove.prover.Prover`.
         """
         wanted = self.properties if names is None else tuple(self.named(n) for n in dict.fromkeys(names))
         check_bound(self.model, bound)
         limits = Limits() if states is None else Limits(states=states)
-        prover = Prover(self.model, bound, limits, progress, witness=witness, processor=processor)
+        prover = Prover(self.model, bound, limits, progress, witness=witness, processor=processor, routines=routines)
         prover.solver.listener = listener
         for group in searches(wanted):
             yield from _judged(prover, group)

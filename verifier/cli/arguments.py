@@ -116,6 +116,9 @@ def _searching() -> Parser:
         "--max-states", type=_positive, metavar="N", help="give up ('unknown') after N states of a search"
     )
     options.add_argument(
+        "--routines", action="store_true", help="explore nested handlers once for many contexts: for large programs"
+    )
+    options.add_argument(
         "--dump-smt", metavar="DIR", help="write what the solver is asked, a new folder per specification"
     )
     return options

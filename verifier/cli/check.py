@@ -87,7 +87,7 @@ def _all(specs: list[Path], arguments: Namespace) -> Iterator[Checked]:
 
     def judge(path: Path) -> Checked:
         with Progress(str(path), arguments.quiet or arguments.jobs > 1) as progress:
-            return check_one(path, arguments.max_states, progress, arguments.dump_smt)
+            return check_one(path, arguments.max_states, progress, arguments.dump_smt, arguments.routines)
 
     if len(specs) == 1:
         yield judge(specs[0])
@@ -103,14 +103,19 @@ def _died(path: Path, death: Death) -> Checked:
 
 
 def check_one(
-    path: Path, states: int | None = None, progress: Progress | None = None, dump: str | None = None
+    path: Path,
+    states: int | None = None,
+    progress: Progress | None = None,
+    dump: str | None = None,
+    routines: bool = False,
 ) -> Checked:
     """Judge one specification; whatever is wrong with it is part of the answer."""
     checked = Checked(str(path))
     try:
         spec = load(path)
         checked.notes = [diagnostic_text(d) for d in spec.model.machine.program.diagnostics]
-        for outcome in spec.outcomes(states=states, progress=progress, listener=Dump.of(dump, spec.model)):
+        listener = Dump.of(dump, spec.model)
+        for outcome in spec.outcomes(states=states, progress=progress, listener=listener, routines=routines):
             checked.entries.append(result_entry(outcome.result, outcome.trace))
             checked.texts[outcome.name] = outcome.text
             if not is_fine(outcome):

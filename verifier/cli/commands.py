@@ -45,6 +45,8 @@ def refute(arguments: Namespace, terminal: Terminal, tool: Tool) -> int:
 
 
 def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[Verdict, int]) -> int:
+    if arguments.routines and (arguments.bound is not None or arguments.certificate is not None):
+        raise UsageError("--routines: there is no such search with a bound or a certificate", None, "leave it out")
     spec = load(arguments.spec)
     text = not arguments.json and not arguments.quiet
     if text:
@@ -60,6 +62,7 @@ def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[V
             progress=progress,
             witness=None if certificate is None else certificate.add,
             listener=Dump.of(arguments.dump_smt, spec.model),
+            routines=arguments.routines,
         )
         for outcome in found:
             progress.pause()

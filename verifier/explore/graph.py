@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from verifier.explore.routine import Call
     from verifier.explore.schedule import Ghost
     from verifier.machine.state import State
     from verifier.machine.step import Edge
@@ -20,6 +21,9 @@ class Node:
     for this one, if it has the same future, ``followers`` those that this one stands for, and ``incoming`` the steps
     that lead to it or to one of them. What happens from here on depends, as far as is known, on the locations in
     ``live``, on the path literals in ``atoms`` and on those about ``variables``.
+
+    Where runs nested in the program are explored once for many contexts (`verifier.explore.routine`): ``call`` is set
+    where such a run begins; ``left``, where it is over, is its last node, and ``parent`` the node that it struck.
     """
 
     state: State
@@ -36,6 +40,8 @@ class Node:
     live: set[int] = field(default_factory=set)
     atoms: set[Term] = field(default_factory=set)
     variables: set[Term] = field(default_factory=set)
+    call: Call | None = None
+    left: Node | None = None
 
     def representative(self) -> Node:
         node = self
@@ -60,6 +66,7 @@ class End:
     node: Node
     edge: Edge
     ghost: Ghost
+    left: Node | None = None
 
     @property
     def events(self) -> int:
@@ -77,7 +84,10 @@ def cost_of(item: Node | End) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class Graph:
-    """What a search found. ``complete``: nothing reachable was left out; otherwise ``limit`` says what was hit."""
+    """What a search found. ``complete``: nothing reachable was left out; otherwise ``limit`` says what was hit.
+
+    ``returns``: where each node leads that leaves a nested run (`verifier.explore.routine`), by the context struck.
+    """
 
     starts: list[Node] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -85,6 +95,7 @@ class Graph:
     complete: bool = False
     limit: str = ""
     merges: int = 0
+    returns: dict[Node, dict[Call, list[Node | End]]] = field(default_factory=dict)
 
     @property
     def states(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import End, Graph, Node
-from verifier.explore.search import Explorer, Limits, Observer
+from verifier.explore.search import ALL_REFUTED, Explorer, Limits, Observer
 from verifier.machine.state import HOME
 from verifier.machine.step import EXECUTE
 
@@ -45,7 +45,7 @@ class Enumeration(Explorer):
         explored = 0
         while layer:
             if self.observer.settled(min((n.events, n.steps) for n in layer)):
-                self.graph.limit = "every property was refuted"
+                self.graph.limit = ALL_REFUTED
                 return self.graph
             following: list[Node] = []
             for node in layer:

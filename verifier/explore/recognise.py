@@ -25,18 +25,21 @@ from verifier.explore.graph import cost_of
 from verifier.ir.cells import CELL_INDEX, FLAGS
 from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
+from verifier.machine.step import Edge
 from verifier.terms import connected
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
-    from verifier.explore.graph import Node
+    from verifier.explore.graph import End, Node
+    from verifier.explore.routine import Call, Routine
     from verifier.machine.layout import Layout
     from verifier.machine.state import State
-    from verifier.machine.step import Edge
     from verifier.terms import Term
 
 _RSP = CELL_INDEX["rsp"]
+#: From the end of a nested run to where it leads: nothing happens.
+THROUGH = Edge("leave", None, (), (), frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
 Names = dict["Term", int]
 
 
@@ -75,21 +78,29 @@ class Place:
 class Recogniser:
     """The nodes met so far.
 
-    ``tracked``: where the interrupted context's words lie is part of every key. ``guarded``: so is what was
+    ``shortest``: no node stands for a cheaper one. ``tracked``: where the interrupted context's words lie is part of
+    every key. ``guarded``: so is what was
     written to the interrupted context's own memory.
     """
 
-    def __init__(self, layout: Layout, tracked: bool = False, guarded: bool = False) -> None:
+    def __init__(
+        self, layout: Layout, tracked: bool = False, guarded: bool = False, shortest: bool = True
+    ) -> None:
+        self._shortest = shortest
         self._layout = layout
-        self._tracked = tracked
+        self.tracked = tracked
+        self.attached: list[tuple[Routine, Call]] = []
         self.guarded = guarded
         self._points: dict[Hashable, ControlPoint] = {}
         self._places: dict[Node, Place] = {}
         self._changed: dict[Node, None] = {}
         self.merges = 0
 
-    def _point(self, state: State) -> ControlPoint:
-        key = (id(state.home), state.rip, state.cells[_RSP].shape, state.nmi_blocked, state.nmi_pending)
+    def _point(self, node: Node) -> ControlPoint:
+        state = node.state
+        frame = id(state.frame) if node.call is None else 0
+        latches = state.nmi_blocked, state.nmi_pending
+        key = (id(state.home), state.rip, state.cells[_RSP].shape, *latches, frame)
         found = self._points.get(key)
         if found is None:
             found = self._points[key] = {}
@@ -101,36 +112,43 @@ class Recogniser:
             state = node.state
             own = [at for at in state.memory if self.guarded and self._layout.belongs_to_home(at)]
             own = sorted(at for at in own if state.memory[at] is not self._layout.initial(at))
-            marks = (node.ghost, tuple(own), whereabouts(state) if self._tracked else ())
+            marks = (node.ghost, tuple(own), whereabouts(state) if self.tracked else (), *_nested(node))
             found = self._places[node] = Place(marks, tuple(own))
         return found
 
     def meet(self, node: Node) -> bool:
         """Take in a node; True if it is new, False if another stands for it (``node.merged``)."""
-        point = self._point(node.state)
+        point = self._point(node)
         for group in point.values():
             key, names = self._key(group.order, node)
             for other in group.known.get(key, ()):
-                if cost_of(other) <= cost_of(node) and self._covers(other, node, group.order, names):
+                cheap = not self._shortest or cost_of(other) <= cost_of(node)
+                if cheap and self._covers(other, node, group.order, names):
                     self._merge(node, other)
                     return False
         node.merged = None
         self._file(node)
-        if node.parent is not None and node.edge is not None:
-            node.incoming.append((node.parent, node.edge))
+        if node.call is not None:
+            self.attached.append((node.call.routine, node.call))
+        node.incoming += _sources(node)
         return True
 
     def _merge(self, node: Node, other: Node) -> None:
         node.merged = other
+        if node.call is not None and other.call is not None:
+            self.attached.append((other.call.routine, node.call))
         other.followers.append(node)
         self.merges += 1
-        if node.parent is not None and node.edge is not None:
-            other.incoming.append((node.parent, node.edge))
-            self.learn(node.parent, other.live - node.edge.writes, other.atoms, other.variables)
+        for before, edge in _sources(node):
+            other.incoming.append((before, edge))
+            atoms, variables = other.atoms, other.variables
+            if before.state.frame is not other.state.frame:
+                atoms, variables = _outside(other, atoms, variables)
+            self.learn(before, _before(other, edge, other.live), atoms, variables)
 
     def _file(self, node: Node) -> None:
         """Put a representative where those are found that it can stand for."""
-        place, point = self._place(node), self._point(node.state)
+        place, point = self._place(node), self._point(node)
         if place.group is not None:
             place.group.known[place.key].remove(node)
             if not place.group.known[place.key]:
@@ -169,7 +187,11 @@ class Recogniser:
             at.variables |= new_variables
             self._changed[at] = None
             for before, edge in at.incoming:
-                work.append((before, new_live - edge.writes, new_atoms, new_variables))
+                earlier = _before(at, edge, new_live)
+                if before.state.frame is at.state.frame:
+                    work.append((before, earlier, new_atoms, new_variables))
+                else:
+                    work.append((before, earlier, *_outside(at, new_atoms, new_variables)))
 
     def step(self, node: Node, edge: Edge) -> None:
         """A step was taken from a node: it depends on what the step read and decided by."""
@@ -196,7 +218,10 @@ class Recogniser:
         leaving: list[Node] = []
         for follower in node.followers:
             key, names = self._key(order, follower)
-            (staying if key == own and self._covers(node, follower, order, names) else leaving).append(follower)
+            stays = key == own and self._covers(node, follower, order, names)
+            (staying if stays else leaving).append(follower)
+            if not stays and node.call is not None and follower.call in node.call.routine.callers:
+                node.call.routine.callers.remove(follower.call)
         node.followers = staying
         self.merges -= len(leaving)
         return leaving
@@ -212,7 +237,7 @@ class Recogniser:
         locations = {*order, *self._place(node).own_memory}
         if not node.state.cells[_RSP].havocs:
             locations.add(_RSP)  # part of the control point
-        if self._tracked:
+        if self.tracked:
             locations.update(at for at, _ in whereabouts(node.state) if at >= 0)
             if any(at < 0 for at, _ in whereabouts(node.state)):
                 locations.update(CELL_INDEX[f] for f in FLAGS)
@@ -220,7 +245,16 @@ class Recogniser:
 
     def _term(self, state: State, location: int) -> Term:
         found = state.cells[location] if location < CELL_COUNT else state.memory.get(location)
-        return self._layout.initial(location) if found is None else found
+        if found is not None:
+            return found
+        return self._layout.initial(location) if state.frame is None else self._layout.param(location)
+
+    def _terms(self, state: State, locations: Iterable[int]) -> list[Term]:
+        cells, memory = state.cells, state.memory
+        unwritten = self._layout.initial if state.frame is None else self._layout.param
+        return [
+            cells[at] if at < CELL_COUNT else memory[at] if at in memory else unwritten(at) for at in locations
+        ]
 
     # keys
 
@@ -232,7 +266,7 @@ class Recogniser:
         place = self._place(node)
         names: Names = {}
         parts: list[Hashable] = []
-        terms = [self._term(node.state, at) for at in (*order, *place.own_memory)]
+        terms = self._terms(node.state, (*order, *place.own_memory))
         if node.ghost.struck is not None:
             terms += node.ghost.struck.values
         for term in terms:
@@ -241,11 +275,73 @@ class Recogniser:
 
     def _covers(self, other: Node, node: Node, order: tuple[int, ...], names: Names) -> bool:
         """Whether a node with the same store decides alike, from here on, wherever the other one does."""
-        if not other.atoms and not other.variables:
+        if other.atoms or other.variables:
+            path = _relevant(node, other, names)
+            if _relevant(other, other, self._key(order, other)[1]) != path:
+                return False
+        return other.call is None or node.call is None or other.call.routine.stands_for(node.call)
+
+    def changed(self, node: Node) -> None:
+        """Compare the nodes that this one stands for again."""
+        self._changed[node] = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there are nodes to compare again."""
+        return bool(self._changed)
+
+    def agrees(self, node: Node, other: Node) -> bool:
+        """Whether a node can stand for another, as far as is known by now."""
+        if node is other:
             return True
-        path = _relevant(node, other, names)
-        wanted = _relevant(other, other, self._key(order, other)[1])
-        return wanted == path
+        order = tuple(sorted(node.live))
+        key, names = self._key(order, other)
+        return key == self._key(order, node)[0] and self._covers(node, other, order, names)
+
+    def ended(self, end: End, live: set[int], variables: Iterable[Term]) -> None:
+        """A run is over: what was looked at after its last step matters before it."""
+        for before, edge in [(end.node, end.edge)] + ([(end.left, THROUGH)] if end.left is not None else []):
+            self.learn(before, flowed(edge, live), (), variables)
+
+
+def _sources(node: Node) -> list[tuple[Node, Edge]]:
+    """The steps by which a node was reached: one, or two where a nested run is over."""
+    if node.parent is None or node.edge is None:
+        return []
+    return [(node.parent, node.edge)] + ([(node.left, THROUGH)] if node.left is not None else [])
+
+
+def _before(node: Node, edge: Edge, live: Iterable[int]) -> set[int]:
+    """What is live before a step to a node, given what is live there.
+
+    A nested run leaves a location open, or has its very value; only then does that of the context that it struck matter
+    to it. Where it is over, what it wrote comes from what the context had.
+    """
+    if node.call is not None:
+        live = node.call.routine.known.intersection(live)
+    return flowed(edge, set(live))
+
+
+def _outside(node: Node, atoms: set[Term], variables: set[Term]) -> tuple[set[Term], set[Term]]:
+    """What matters where a nested run begins or is over, as far as it means the same on both sides: params do not."""
+    reach = set(variables)
+    if any(v.params for v in reach):
+        reach.update(*[t.support for t in connected(node.state.path, frozenset(reach))])
+    return {a for a in atoms if not a.params}, {v for v in reach if not v.params and not v.havocs}
+
+
+def flowed(edge: Edge, live: set[int]) -> set[int]:
+    """What is live before a step, given what is live after it."""
+    before = {location for location in live if location not in edge.writes}
+    for location in edge.feeds.keys() & live:
+        before |= edge.feeds[location]
+    return before
+
+
+def _nested(node: Node) -> tuple[Hashable, ...]:
+    """What tells the beginning and the end of a nested run from others."""
+    target = node.state.target
+    return None if node.call is None else node.call.marks, None if target is None else target.shape
 
 
 def _tied(path: frozenset[Term], variables: Iterable[Term]) -> set[Term]:

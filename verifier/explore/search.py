@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from verifier.terms import Term
 
 
+#: Why a search that is asked nothing more has ended.
+ALL_REFUTED = "every property was refuted"
+
+
 class Observer(Protocol):
     """Watches a search on behalf of properties."""
 
@@ -169,7 +173,7 @@ def why_held(state: State, event: str) -> str:
 
 
 class Fixpoint(Explorer):
-    """Explores to a fixpoint. ``tracked`` and ``guarded`` as in `Recogniser`."""
+    """Explores to a fixpoint. ``tracked``, ``guarded`` and ``shortest`` as in `Recogniser`."""
 
     def __init__(
         self,
@@ -180,11 +184,12 @@ class Fixpoint(Explorer):
         tracked: bool = False,
         guarded: bool = False,
         latching: bool = False,
+        shortest: bool = True,
         limits: Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(stepper, script, observer, latching)
-        self.recogniser = Recogniser(stepper.layout, tracked=tracked, guarded=guarded)
+        self.recogniser = Recogniser(stepper.layout, tracked=tracked, guarded=guarded, shortest=shortest)
         self.limits = limits or Limits()
         self.graph = Graph()
         self._progress = progress
@@ -206,7 +211,7 @@ class Fixpoint(Explorer):
                 heapq.heappush(self._frontier, (events, steps, next(self._serial), node))
                 if self._refresh() and self._frontier[0][:2] < (events, steps):
                     continue  # something cheaper was taken for like another, and is not
-                self.graph.limit = "every property was refuted"
+                self.graph.limit = ALL_REFUTED
                 break
             explored += 1
             self.graph.limit = self.limits.reached(explored)
@@ -237,6 +242,9 @@ class Fixpoint(Explorer):
     def _new(self, node: Node) -> None:
         locations, variables = self.observer.node(node)
         self.recogniser.learn(node, locations, (), variables)
+        self._push(node)
+
+    def _push(self, node: Node) -> None:
         heapq.heappush(self._frontier, (node.events, node.steps, next(self._serial), node))
 
     def _expand(self, node: Node) -> None:
@@ -273,5 +281,9 @@ class Fixpoint(Explorer):
         self.recogniser.step(node, edge)
         node.successors.append((edge, end))
         self.graph.ends.append(end)
+        self.judged_end(end)
+
+    def judged_end(self, end: End) -> None:
+        """A run is over: what the judgement depends on matters where its last step was taken from."""
         locations, variables = self.observer.end(end)
-        self.recogniser.learn(node, set(locations) - edge.writes, (), variables)
+        self.recogniser.ended(end, set(locations), variables)

@@ -11,14 +11,16 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from verifier.ir.cells import CELL_INDEX
-from verifier.machine.state import HOME, State, canonical, rule
-from verifier.terms import Solver, Term, add, concat, const, eq, extract, havoc, not_
+from verifier.machine.state import HOME, LEAVING, State, canonical, rule
+from verifier.terms import Solver, Term, add, concat, connected, const, eq, extract, havoc, not_
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from verifier.ir.ops import Access
+    from verifier.machine.frame import Frame
     from verifier.machine.layout import Layout, Place
+    from verifier.terms import Answer
 
 T = TypeVar("T")
 
@@ -51,6 +53,11 @@ class Unresolved(Exception):
         self.reason = reason
 
 
+def fresh(width: int) -> Term:
+    """A new havoc variable."""
+    return havoc(next(_serials), width)
+
+
 class Execution:
     """A step in progress. ``choices`` lists what was left open, by kind (see `verifier.trace.run`)."""
 
@@ -61,6 +68,7 @@ class Execution:
         self.cells = list(state.cells)
         self.memory = dict(state.memory)
         self.rip = state.rip
+        self.target: Term | None = None
         self.nmi_blocked = state.nmi_blocked
         self.nmi_pending = state.nmi_pending
         self.reads: set[int] = set()
@@ -93,12 +101,14 @@ class Execution:
             path=path,
             nmi_blocked=self.nmi_blocked,
             nmi_pending=self.nmi_pending,
+            target=self.target if self.rip == LEAVING else None,
         )
 
     # decisions
 
     def decide(self, condition: Term) -> bool:
         """The truth of a one-bit term on this branch; where both are possible, the other branch is kept for later."""
+        condition = self.layout.ordered(condition)
         if condition.is_const:
             return bool(condition.value)
         negated = not_(condition)
@@ -115,8 +125,8 @@ class Execution:
         return answer
 
     def _fresh_answer(self, condition: Term, negated: Term) -> bool:
-        can = self.solver.feasible(self._path, condition)
-        cannot = self.solver.feasible(self._path, negated)
+        can = possible(self.solver, self.before.frame, self._path, condition)
+        cannot = possible(self.solver, self.before.frame, self._path, negated)
         if "unknown" in (can, cannot):
             raise Unresolved(f"the solver gave no answer on a branch condition: {self.solver.reason}")
         if can == cannot == "unsat":
@@ -138,7 +148,7 @@ class Execution:
 
     def choose(self, kind: str, width: int) -> Term:
         """An arbitrary value, recorded for the concrete re-execution."""
-        value = havoc(next(_serials), width)
+        value = fresh(width)
         self.choices.append((kind, value))
         return value
 
@@ -265,15 +275,28 @@ class Execution:
         location = self.layout.location(region, word)
         self.look(location)
         found = self.memory.get(location)
-        return self.layout.initial(location) if found is None else found
+        if found is not None:
+            return found
+        return self.layout.initial(location) if self.before.frame is None else self.layout.param(location)
 
     # control
+
+    @property
+    def next(self) -> Term:
+        """The linear address where control is after the step so far."""
+        if self.rip == LEAVING:
+            assert self.target is not None
+            return self.target
+        return self.before.home.rip if self.rip == HOME else const(self.rip, 64)
 
     def transfer(self, target: Term) -> None:
         """Control goes to a linear address at the present CPL: on in the program, home, or a wild jump."""
         machine = self.layout.machine
         if self.cpl == 0 and target.is_const and target.value in machine.program.instructions:
             self.rip = target.value
+            return
+        if self.before.frame is not None:
+            self.rip, self.target = LEAVING, target
             return
         if self.cpl == 0:
             self._not_into_text(target)
@@ -297,6 +320,13 @@ class Execution:
         if address.is_const:
             return self.layout.machine.program.describe(address.value)
         return self.layout.describe(address) or "an address that depends on data"
+
+
+def possible(solver: Solver, frame: Frame | None, path: Iterable[Term], condition: Term) -> Answer:
+    """Whether a condition can hold on a path, which in a nested run is about a context that only its frame knows."""
+    if frame is None or not (condition.params or any(t.params for t in connected(path, condition.support))):
+        return solver.feasible(path, condition)
+    return frame.possible(path, condition)
 
 
 def atom(literal: Term) -> Term:

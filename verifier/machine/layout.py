@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELL_INDEX
 from verifier.machine.config import MachineConfig, Pointer, Region
-from verifier.terms import Term, add, concat, const, extract, not_, or_, ule, ult, var
+from verifier.machine.frame import Wanted
+from verifier.terms import FALSE, Term, add, concat, const, extract, not_, or_, param, rewrite, ule, ult, var
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +47,8 @@ class Layout:
         self.number = {r.name: i for i, r in enumerate(self.regions)}
         self.bases: tuple[Term, ...] = tuple(_base(r) for r in self.regions)
         self._by_base = {b: i for i, b in enumerate(self.bases) if not b.is_const}
+        self._params: dict[int, Term] = {}
+        self._ordered: dict[Term, Term] = {}
         self._initial: dict[int, Term] = {}
         self.facts: tuple[Term, ...] = tuple(self._disjointness())
 
@@ -74,8 +77,10 @@ class Layout:
     def locate(self, address: Term, size: int) -> Place | None:
         """The place of an address whose region folding can tell; None if it cannot, or if it is in none.
 
-        An offset outside its own region is in none.
+        An offset outside its own region is in none. Raises Wanted for an address that is left open.
         """
+        if address.params:
+            raise Wanted(address.params)
         if address.is_const:
             for i, base in enumerate(self.bases):
                 if base.is_const and 0 <= address.value - base.value <= self.regions[i].size - size:
@@ -88,7 +93,9 @@ class Layout:
         return Place(number, offset)
 
     def is_region_address(self, address: Term) -> bool:
-        """Whether an address is a constant distance from some region's base, inside it or not."""
+        """Whether an address is a constant distance from some region's base, inside it or not. Raises Wanted."""
+        if address.params:
+            raise Wanted(address.params)
         return address.is_const or _split(address)[0] in self._by_base
 
     def describe(self, address: Term) -> str | None:
@@ -96,6 +103,36 @@ class Layout:
         root, offset = _split(address)
         number = self._by_base.get(root)
         return None if number is None else f"{self.regions[number].name}{offset:+#x}"
+
+    def ordered(self, condition: Term) -> Term:
+        """A condition in which addresses of different regions are compared as the regions lie: they do not overlap.
+
+        So all comparisons of two regions are one condition (or its negation), whatever the offsets.
+        """
+        if condition.op in ("const", "var") or not self._bases_in(condition):
+            return condition
+        found = self._ordered.get(condition)
+        if found is None:
+            found = self._ordered[condition] = rewrite(condition, self._compared)
+        return found
+
+    def _bases_in(self, condition: Term) -> bool:
+        return sum(v in self._by_base for v in condition.support) > 1
+
+    def _compared(self, op: str, args: tuple[Term, ...]) -> Term | None:
+        """What a comparison of addresses means if both are in regions, or just above them, and not in one."""
+        if op not in ("ult", "eq") or args[0].params or args[1].params:
+            return None
+        (one, i), (other, j) = _split(args[0]), _split(args[1])
+        a, b = self._by_base.get(one), self._by_base.get(other)
+        if a is None or b is None or a == b or "msr" in (self.regions[a].kind, self.regions[b].kind):
+            return None
+        one_size, other_size = self.regions[a].size, self.regions[b].size
+        if op == "eq":
+            return FALSE if -one_size < j - i < other_size else None  # they would overlap
+        if not (0 <= i <= one_size and 0 <= j <= other_size and (i < one_size or j)):
+            return None
+        return ult(one, other)
 
     def inside(self, region: int, address: Term, size: int) -> Term:
         """The condition that ``size`` bytes at an address lie in a region."""
@@ -107,6 +144,14 @@ class Layout:
         found = self._initial.get(location)
         if found is None:
             found = self._initial[location] = self._initial_word(self.place_of(location))
+        return found
+
+    def param(self, location: int) -> Term:
+        """What stands for the word at a location that a nested run did not write; read-only words are known."""
+        found = self._params.get(location)
+        if found is None:
+            writable = self.regions[self.place_of(location).region].writable
+            found = self._params[location] = param(location, 64) if writable else self.initial(location)
         return found
 
     def locations_of(self, variables: frozenset[object]) -> set[int]:

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from verifier.machine.config import Context, MachineConfig
+    from verifier.machine.frame import Frame
     from verifier.machine.layout import Layout
 
 #: The value of ``State.rip`` while control is in the interrupted context, outside the program.
 HOME = -1
+#: The value of ``State.rip`` where a nested run leaves for ``State.target``, an address that it does not know.
+LEAVING = -2
 
 DATA_SEGMENT_REGISTERS = ("es", "ds", "fs", "gs")
 
@@ -53,6 +56,9 @@ class State:
     ``cells`` are in the numbering of `verifier.ir.cells`; ``memory`` maps word locations (`Layout.location`) to
     64-bit terms, and a location not in it still has its initial word. ``path`` holds the one-bit terms that were
     decided on the way here. Never changed: a step makes a new state.
+
+    ``frame``: in a nested run, what it knows of the context that it struck: a location that it did not write holds the
+    param of its number (`param_at`). ``target``: where a nested run leaves to.
     """
 
     home: Home
@@ -62,6 +68,8 @@ class State:
     path: frozenset[Term]
     nmi_blocked: bool = False
     nmi_pending: bool = False
+    frame: Frame | None = None
+    target: Term | None = None
 
     def cell(self, name: str) -> Term:
         return self.cells[CELL_INDEX[name]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from verifier.errors import LiftError
@@ -20,7 +20,7 @@ from verifier.machine.strike import SS_SHADOW, held_trap, single_step, strike
 from verifier.terms import Term, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from verifier.ir.ops import Block, Operation
     from verifier.machine.config import Contract
@@ -41,6 +41,7 @@ class Edge:
     nothing happens then, but that it does depends on what was read. ``choices`` are the values left open, for
     re-execution; ``reads`` and ``writes`` are location numbers, ``path`` the literals at the end; ``atoms`` are the
     path literals (without sign) that a decision found there, ``variables`` those that a new decision was about.
+    ``feeds``: of locations that a nested run wrote, those that the values come from (`verifier.explore.routine`).
     ``struck``: where an event struck and its own handler was entered, the cells of the context it struck, just before,
     with RF as the frame has it. ``waits``: HLT was executed, and the processor goes on when an event comes (rule N10).
     """
@@ -59,6 +60,7 @@ class Edge:
     latch: bool = False
     struck: tuple[Term, ...] | None = None
     waits: bool = False
+    feeds: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
 class Stepper:
@@ -102,6 +104,15 @@ class Stepper:
 
     def _at_iret(self, state: State) -> bool:
         return state.rip != HOME and self.block(state.rip).terminator.opcode == "iret"
+
+    def resume(self, state: State, target: Term, action: str) -> Iterator[Edge]:
+        """Every way on from a nested run that leaves for ``target``: what remains of its last instruction."""
+
+        def leave(x: Execution) -> bool:
+            x.transfer(target)
+            return True
+
+        return self._edges(state, action, leave)
 
     def latch(self, state: State) -> Edge:
         """An NMI arrives while NMIs are blocked: one is held pending, more are lost (rule N3)."""

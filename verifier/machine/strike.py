@@ -105,5 +105,4 @@ def held_trap(x: Execution) -> Term:
 def single_step(x: Execution) -> None:
     """Rule I4: TF was set when the instruction started, so #DB follows it."""
     x.put("dr6", or_(x.get("dr6"), const(_DR6_BS, 64)))
-    saved = x.before.home.rip if x.rip == HOME else const(x.rip, 64)
-    deliver(x, _DEBUG, saved)
+    deliver(x, _DEBUG, x.next)

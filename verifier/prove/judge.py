@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.explore.graph import cost_of
 from verifier.machine.events import BROKEN_CONTRACT, MISHAPS
-from verifier.machine.execution import Mishap, Unresolved
+from verifier.machine.execution import Mishap, Unresolved, possible
 from verifier.machine.state import HOME
 from verifier.prove.meaning import Meaning
 from verifier.prove.verdict import Violation
@@ -116,14 +116,14 @@ class Judge:
         if isinstance(p.that, Binary) and p.that.op == "->" and p.name not in self.premises:
             premise = meaning.truth(p.that.left)
             variables |= premise.support
-            if self._solver.feasible(state.path, premise) == "sat":
+            if possible(self._solver, state.frame, state.path, premise) == "sat":
                 self.premises.add(p.name)
 
     def _record(
         self, p: Property, node: Node, end: End | None, state: State, meaning: Meaning, condition: Term
     ) -> None:
         broken = not_(condition)
-        answer = self._solver.feasible(state.path, broken)
+        answer = possible(self._solver, state.frame, state.path, broken)
         if answer == "unknown":
             self.doubts.setdefault(p.name, f"the solver gave no answer on it in some state: {self._solver.reason}")
         if answer != "sat":
@@ -136,7 +136,7 @@ class Judge:
 
     def _culprits(self, e: Expression, meaning: Meaning, state: State) -> tuple[str, ...]:
         def may_fail(condition: Term) -> bool:
-            return self._solver.feasible(state.path, not_(condition)) == "sat"
+            return possible(self._solver, state.frame, state.path, not_(condition)) == "sat"
 
         match e:
             case Restored(cells):

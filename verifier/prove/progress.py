@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import End, Node
+from verifier.explore.routine import Routine
 from verifier.machine.events import NO_RETURN
 from verifier.machine.state import HOME
 from verifier.machine.step import EXECUTE
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from verifier.explore.graph import Graph
 
 
+#: How a run ends that is not stuck, or may not be.
+_OVER = ("home", NO_RETURN, "unresolved")
+
+
 def stuck_nodes(graph: Graph) -> list[Node]:
     """The explored nodes from which no event-free run comes home, cheapest first.
 
     A run that ends in hidden code that may stay away is over as its contract allows. One that ends where the engine
-    could not go on may come home: no node is said to be stuck for it.
+    could not go on may come home: no node is said to be stuck for it. The end of a nested run is taken for stuck unless
+    it comes home from all contexts that it goes back to.
     """
     nodes = [n for n in graph.nodes if n.merged is None and n.state.rip != HOME]
     predecessors: dict[Node, list[Node]] = {}
@@ -27,15 +33,37 @@ def stuck_nodes(graph: Graph) -> list[Node]:
         for target in quiet_successors(node):
             if isinstance(target, Node):
                 predecessors.setdefault(target, []).append(node)
-            elif target.kind in ("home", NO_RETURN, "unresolved") and node not in reaches:
+            elif target.kind in _OVER and node not in reaches:
                 reaches.add(node)
                 work.append(node)
     while work:
-        for before in predecessors.get(work.pop(), ()):
-            if before not in reaches:
-                reaches.add(before)
-                work.append(before)
+        while work:
+            for before in predecessors.get(work.pop(), ()):
+                if before not in reaches:
+                    reaches.add(before)
+                    work.append(before)
+        work = _gone_on(graph, reaches)
+        reaches.update(work)
     return sorted((n for n in nodes if n not in reaches), key=lambda n: (n.events, n.steps))
+
+
+def _gone_on(graph: Graph, reaches: set[Node]) -> list[Node]:
+    """The ends of nested runs that come home whatever context they go back to."""
+    found = []
+    for left, ways in graph.returns.items():
+        routine = left.state.frame
+        assert isinstance(routine, Routine)
+        if left not in reaches and all(
+            any(_comes_home(t, reaches) for t in ways.get(call, ())) for call in routine.callers
+        ):
+            found.append(left)
+    return found
+
+
+def _comes_home(target: Node | End, reaches: set[Node]) -> bool:
+    if isinstance(target, Node):
+        return target.representative() in reaches
+    return target.kind in _OVER
 
 
 def quiet_successors(node: Node) -> list[Node | End]:
@@ -50,7 +78,9 @@ def _quiet(node: Node) -> list[Node | End]:
     """
     pending = node.state.nmi_pending and not node.state.nmi_blocked
     return [
-        t for e, t in node.successors if (e.action == EXECUTE and not e.waits) or (pending and e.action == "nmi")
+        t
+        for e, t in node.successors
+        if t.left is None and ((e.action == EXECUTE and not e.waits) or (pending and e.action == "nmi"))
     ]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import cost_of
+from verifier.explore.guided import Guided, steps_to
+from verifier.explore.nested import Again, Nested
 from verifier.explore.paths import Enumeration
 from verifier.explore.schedule import ANY, Script, Watch
-from verifier.explore.search import Explorer, Fixpoint, Limits
+from verifier.explore.search import ALL_REFUTED, Explorer, Fixpoint, Limits
 from verifier.lift import lift
 from verifier.machine.events import MISHAPS
 from verifier.machine.layout import Layout
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
     from verifier.spec.model import Model, Property, Verdict
     from verifier.terms import Term
 
+WITH_ROUTINES = "explored with routines: there is no certificate of it"
+#: How often a search with routines may begin again.
+BEGINNINGS = 32
+
+
 def searches(properties: Iterable[Property]) -> Iterator[list[Property]]:
     """The properties that share a search: those of all runs, but that watching contexts takes more states; then one
     by one those with a schedule."""
@@ -44,7 +52,9 @@ class Prover:
 
     ``bound`` None: to a fixpoint. Otherwise every path with at most that many of each event, by the reference engine,
     which merges nothing. ``progress`` is told of explored and waiting states now and then. ``latching`` as in
-    `verifier.explore.search.Explorer`. ``processor`` as in `verifier.machine.layout.Layout`: verdicts are about that
+    `verifier.explore.search.Explorer`. ``routines``: runs of handlers nested in the program are explored once for all
+    contexts that they cannot tell apart (`verifier.explore.routine`); not with a bound, and not where a ``witness``
+    wants proofs. ``processor`` as in `verifier.machine.layout.Layout`: verdicts are about that
     processor then, so this is for finding runs, not for proofs.
     """
 
@@ -57,6 +67,7 @@ class Prover:
         latching: bool = False,
         witness: Callable[[Proof], None] | None = None,
         processor: Mapping[str, int] | None = None,
+        routines: bool = False,
     ) -> None:
         self.model = model
         self.bound = dict(bound) if bound is not None else None
@@ -66,6 +77,8 @@ class Prover:
         self._progress = progress
         self._latching = latching
         self._witness = witness
+        self._routines = routines and bound is None and witness is None and not latching
+        self._wishes: dict[int, set[int]] = {}
         program = model.machine.program
         self._stepper = Stepper(self.layout, self.solver, lambda rip: lift(program.instructions[rip]))
 
@@ -78,16 +91,14 @@ class Prover:
         began = time.perf_counter()
         asked = self.solver.queries
         script = self._script(properties)
-        describe = Describe(self.layout)
-        judge = Judge(self.layout, self.solver, script, properties, describe)
-        explorer = self._explorer(properties, script, judge)
-        graph = explorer.run()
-        self._judge_progress(properties, graph, judge)
+        explorer, judge, graph = self._found(properties, script)
         seconds, queries = time.perf_counter() - began, self.solver.queries - asked
         proved = []
         for p in properties:
             verdict, reason, violation = _decide(p, graph, script, judge, explorer)
             coverage = coverage_of(self.model, graph, explorer, script)
+            if isinstance(explorer, Nested):
+                coverage = replace(coverage, notes=(*coverage.notes, WITH_ROUTINES))
             if verdict == "proved":
                 proved.append(p)
             yield Result(
@@ -95,6 +106,60 @@ class Prover:
             )  # fmt: skip
         if self._witness is not None and proved and isinstance(explorer, Fixpoint):
             self._witness(Proof(proved, explorer, self.layout))
+
+    def _found(self, properties: list[Property], script: Script) -> tuple[Explorer, Judge, Graph]:
+        """The search that was asked for; where one with routines does not decide, the one without."""
+        if self._routines and not script.resumed:
+            nested = self._nested(properties, script)
+            if nested is not None:
+                return nested
+        return self._plain(properties, script)
+
+    def _plain(self, properties: list[Property], script: Script) -> tuple[Explorer, Judge, Graph]:
+        judge = Judge(self.layout, self.solver, script, properties, Describe(self.layout))
+        explorer = self._explorer(properties, script, judge)
+        graph = explorer.run()
+        self._judge_progress(properties, graph, judge)
+        return explorer, judge, graph
+
+    def _nested(self, properties: list[Property], script: Script) -> tuple[Explorer, Judge, Graph] | None:
+        """The search with routines; None if it gives up, or what breaks a property in it is not shown to be a run."""
+        for _ in range(BEGINNINGS):
+            judge = Judge(self.layout, self.solver, script, properties, Describe(self.layout))
+            explorer = Nested(
+                self._stepper, script, judge, **self._keyed(properties), shortest=False,
+                limits=self._limits, progress=self._progress,
+            )  # fmt: skip
+            explorer.begin(self._wishes)
+            try:
+                graph = explorer.run()
+            except Again:
+                continue
+            if graph.limit not in ("", ALL_REFUTED):
+                return None
+            self._judge_progress(properties, graph, judge)
+            return (explorer, judge, graph) if self._followed(properties, script, judge, graph) else None
+        return None
+
+    def _followed(self, properties: list[Property], script: Script, judge: Judge, graph: Graph) -> bool:
+        """Find the precise run of each violation; False if there is none of some."""
+        lost = _control_lost(graph, script)
+        for p in properties:
+            violation = judge.violations.get(p.name) or lost
+            if violation is None:
+                if graph.complete and _never_home(p, graph, script, judge) is not None:
+                    return False
+                continue
+            if violation.kind == "stuck":
+                return False
+            precise = Judge(self.layout, self.solver, script, [p], judge.where)
+            guided = Guided(self._stepper, script, precise, *steps_to(violation.end or violation.node))
+            found = guided.run()
+            shown = precise.violations.get(p.name) or _control_lost(found, script)
+            if shown is None:
+                return False
+            judge.violations[p.name] = shown
+        return True
 
     def _script(self, properties: list[Property]) -> Script:
         inside = [e for p in properties for e in walk(p.that)]
@@ -116,15 +181,17 @@ class Prover:
         if self.bound is not None:
             return Enumeration(self._stepper, script, judge, self._limits, self._progress, self._latching)
         return Fixpoint(
-            self._stepper,
-            script,
-            judge,
-            tracked=any(isinstance(e, Intact) for p in properties for e in walk(p.that)),
-            guarded=any(isinstance(e, Restored) and "memory" in e.cells for p in properties for e in walk(p.that)),
-            latching=self._latching,
-            limits=self._limits,
-            progress=self._progress,
-        )
+            self._stepper, script, judge, **self._keyed(properties),
+            latching=self._latching, limits=self._limits, progress=self._progress,
+        )  # fmt: skip
+
+    def _keyed(self, properties: list[Property]) -> dict[str, bool]:
+        """What the properties ask of the keys of states."""
+        inside = [e for p in properties for e in walk(p.that)]
+        return {
+            "tracked": any(isinstance(e, Intact) for e in inside),
+            "guarded": any(isinstance(e, Restored) and "memory" in e.cells for e in inside),
+        }
 
     def _judge_progress(self, properties: list[Property], graph: Graph, judge: Judge) -> None:
         wanted = [p for p in properties if isinstance(p.that, Progress)]

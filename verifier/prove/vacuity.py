@@ -44,6 +44,8 @@ def caveat(p: Property, graph: Graph, judge: Judge) -> str:
     if isinstance(p.at, frozenset):
         missed = [judge.where(address) for address in sorted(p.at - judge.places[p.name])]
         return f"never judged at {', '.join(missed)}: control does not come there" if missed else ""
+    if p.at == "outermost-return" and graph.returns:
+        return "of the runs that come home; whether all can is another question: see progress"
     if p.at == "outermost-return" and stuck_nodes(graph):
         return "of the runs that come home; from some states none does without further events: see progress"
     return ""

@@ -3,13 +3,15 @@
 from verifier.terms.arithmetic import apply, eq, mul, neg, sle, slt, sub, ule, ult
 from verifier.terms.bits import all_of, and_, any_of, concat, extract, ite, not_, or_, sext, xor, zext
 from verifier.terms.process import SolverFailure
-from verifier.terms.solver import Question, Solver, Valuation, connected
+from verifier.terms.solver import Answer, Question, Solver, Valuation, connected
+from verifier.terms.substitute import rewrite, substitute
 from verifier.terms.sums import add
-from verifier.terms.term import FALSE, TRUE, Term, const, havoc, show, var
+from verifier.terms.term import FALSE, TRUE, Term, const, havoc, param, show, var
 
 __all__ = [
     "FALSE",
     "TRUE",
+    "Answer",
     "Question",
     "Solver",
     "SolverFailure",
@@ -31,11 +33,14 @@ __all__ = [
     "neg",
     "not_",
     "or_",
+    "param",
+    "rewrite",
     "sext",
     "show",
     "sle",
     "slt",
     "sub",
+    "substitute",
     "ule",
     "ult",
     "var",

@@ -61,14 +61,14 @@ class Query:
     def _introduce(self, t: Term) -> str:
         if t.op == "const":
             return _constant(t.value, t.width)
-        if t.op in ("var", "havoc"):
+        if t.op in ("var", "havoc", "param"):
             return self._declare(t)
         name = f"t{len(self._names)}"
         self._lines.append(f"(define-fun {name} () (_ BitVec {t.width}) {self._expression(t)})")
         return name
 
     def _declare(self, v: Term) -> str:
-        name = f"|{'?' if v.op == 'havoc' else ''}{v.attr}:{v.width}|"
+        name = f"|{_MARKS.get(v.op, '')}{v.attr}:{v.width}|"
         self._lines.append(f"(declare-const {name} (_ BitVec {v.width}))")
         if v.lo > 0:
             self._lines.append(f"(assert (bvuge {name} {_constant(v.lo, v.width)}))")
@@ -96,6 +96,7 @@ class Query:
         return f"({_OPERATORS[t.op]} {' '.join(args)})"
 
 
+_MARKS: Mapping[str, str] = {"havoc": "?", "param": "@"}
 _COMPARE: Mapping[str, str] = {"eq": "=", "ult": "bvult", "slt": "bvslt"}
 _OPERATORS: Mapping[str, str] = {
     "add": "bvadd",

@@ -14,13 +14,15 @@ Attr = int | str | tuple[int, int] | None
 _table: dict[tuple[object, ...], Term] = {}
 _shapes: dict[tuple[object, ...], int] = {}
 _ids = count()
+_NONE: frozenset[Term] = frozenset()
 
 
 class Term:
     """A bit-vector of ``width`` bits. Made by the functions of ``verifier.terms`` only; never changed.
 
-    ``op`` is ``const`` (``attr`` its value), ``var`` (``attr`` its name), ``havoc`` (``attr`` its serial number), or
-    an operation. One-bit terms are truth values. ``lo`` and ``hi`` bound the unsigned value; the lowest ``known``
+    ``op`` is ``const`` (``attr`` its value), ``var`` (``attr`` its name), ``havoc`` (``attr`` its serial number),
+    ``param`` (``attr`` a location whose value is left open, to be put in later: `verifier.terms.substitute`), or an
+    operation. One-bit terms are truth values. ``lo`` and ``hi`` bound the unsigned value; the lowest ``known``
     bits are those of ``residue``.
     """
 
@@ -33,6 +35,7 @@ class Term:
         "known",
         "lo",
         "op",
+        "params",
         "residue",
         "shape",
         "support",
@@ -50,6 +53,7 @@ class Term:
     residue: int
     support: frozenset[Term]
     havocs: tuple[Term, ...]
+    params: frozenset[Term]
     shape: int
 
     @property
@@ -94,14 +98,16 @@ def intern(
 
 
 def _set_variables(term: Term) -> None:
-    if term.op in ("var", "havoc"):
+    if term.op in ("var", "havoc", "param"):
         term.support = frozenset((term,))
         term.havocs = (term,) if term.op == "havoc" else ()
+        term.params = term.support if term.op == "param" else _NONE
     elif not term.args:
-        term.support, term.havocs = frozenset(), ()
+        term.support, term.havocs, term.params = _NONE, (), _NONE
     else:
         first = term.args[0].support
         term.support = first.union(*[a.support for a in term.args[1:]]) if len(term.args) > 1 else first
+        term.params = _NONE.union(*[a.params for a in term.args if a.params])
         term.havocs = tuple(dict.fromkeys([h for a in term.args for h in a.havocs]))
     if not term.havocs:
         term.shape = -1 - term.id
@@ -128,6 +134,11 @@ def havoc(serial: int, width: int) -> Term:
     return intern("havoc", (), width, serial)
 
 
+def param(location: int, width: int) -> Term:
+    """What a location held at a moment that a search has not fixed."""
+    return intern("param", (), width, location)
+
+
 TRUE = const(1, 1)
 FALSE = const(0, 1)
 
@@ -138,8 +149,8 @@ def show(term: Term) -> str:
         return hex(term.value) if term.value > 9 else str(term.value)
     if term.op == "var":
         return str(term.attr)
-    if term.op == "havoc":
-        return f"?{term.attr}"
+    if term.op in ("havoc", "param"):
+        return f"{'?' if term.op == 'havoc' else '@'}{term.attr}"
     if term.op == "extract":
         assert isinstance(term.attr, tuple)
         high, low = term.attr
