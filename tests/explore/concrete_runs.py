@@ -57,6 +57,8 @@ class ConcreteRun:
         for name in ("fs_base", "gs_base", "kernel_gs_base"):
             cells[name] = self._address(self.random.random() < 0.5)
         cells |= {"cr3": cells["cr3"] & ~(1 << 63), "dr6": cells["dr6"] & 0xE00F | 0xFFFF_0FF0}
+        if context.low_gs:
+            cells["gs_base"] = self._address(True)
         if self.model.machine.percpu is not None:
             cells["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = bases[self.model.machine.percpu]
         if context.stack is not None:

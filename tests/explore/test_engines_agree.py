@@ -33,10 +33,24 @@ if FULL:
         for p in (0, 1, 2)
     ]
 LIMITS = Limits(states=400_000, megabytes=4_000)
+#: The second design has more paths with two NMIs than anybody can walk.
+FEW = [{"nmi": 1, "irq": 0, "page_fault": 1, "machine_check": 0}]
+#: What faults at an IRET is tried again for ever: no bound on events bounds the paths.
+ENDLESS = ("nmi_on_stack_bad_ss", "nmi_on_stack_user_stays")
+CASES = [
+    (path, bound)
+    for path in sorted(SPECS.glob("*.yaml"))
+    if path.stem not in ENDLESS
+    for bound in (FEW if path.stem.startswith("nmi_on_stack") else BOUNDS)
+]
 
 
-@pytest.mark.parametrize("bound", BOUNDS, ids=lambda b: ",".join(f"{n}={c}" for n, c in b.items()))
-@pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda p: p.stem)
+def name_of(case: tuple[Path, dict[str, int]]) -> str:
+    path, bound = case
+    return "-".join((path.stem, ",".join(f"{n}={c}" for n, c in bound.items())))
+
+
+@pytest.mark.parametrize(("path", "bound"), CASES, ids=map(name_of, CASES))
 def test_both_engines_agree(path: Path, bound: dict[str, int]) -> None:
     if FULL:  # in a process of its own: the memory that a search may take is that of its process
         with get_context("spawn").Pool(1) as pool:
@@ -48,7 +62,7 @@ def test_both_engines_agree(path: Path, bound: dict[str, int]) -> None:
 def agree(path: Path, bound: dict[str, int]) -> None:
     """Fails where the engines disagree."""
     model = load(path)
-    counts = {event: bound[event] for event in model.environment.events}
+    counts = {event: bound.get(event, bound["page_fault"]) for event in model.environment.events}
     every_path = {r.property.name: r for r in Prover(model, counts, LIMITS).results(model.properties)}
     merging = Prover(bounded(model, counts), limits=LIMITS)
     merged = {r.property.name: r for r in merging.results(model.properties)}

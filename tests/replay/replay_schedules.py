@@ -114,6 +114,8 @@ class _Draw:
             cells[name] = self.random.choice([0, 1, 2, 3, *self._data_selectors()])
         for name in ("fs_base", "gs_base", "kernel_gs_base"):
             cells[name] = self._address()
+        if self.context.low_gs:
+            cells["gs_base"] %= 1 << 47
         cells |= {"cr3": cells["cr3"] & ~(1 << 63), "dr6": cells["dr6"] & 0xE00F | 0xFFFF_0FF0}
         if self.machine.percpu is not None:
             cells["gs_base" if self.context.gs == "kernel" else "kernel_gs_base"] = bases[self.machine.percpu]

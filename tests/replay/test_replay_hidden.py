@@ -43,7 +43,8 @@ ROWS = [
     ("may: [page_fault, iret], stack: 16", "intact(frame)", "nmi, nmi in helper", ("nmi",)),
     ("may: [page_fault, iret], stack: 16", "nmi_blocked == 1", "nmi", ()),
     ("may: [page_fault], stack: 8", "intact(frame)", "nmi, page_fault in helper, nmi", ("page_fault", "nmi")),
-    ("may: [page_fault], gives: {rax: 'rdi + 1'}, writes: ['dword %gs:(area+2)', other, {at: 'byte %gs:area', size: 17}]",
+    ("may: [page_fault], gives: {rax: 'rdi + 1'}, "
+     "writes: ['dword %gs:(area+2)', other, {at: 'byte %gs:area', size: 17}]",
      "%gs:seen != nmi_ist.top - 39", "nmi, page_fault in helper", ("page_fault",)),
     ("may: [page_fault], requires: ['rax != 5']", "progress", "nmi", ()),
 ]  # fmt: skip

@@ -67,7 +67,7 @@ MISTAKES = {
     "list for mapping": (
         "{size: 4096}",
         "[4096]",
-        "machine.stacks.nmi_ist must be a mapping with the keys size, data, not a list",
+        "machine.stacks.nmi_ist must be a mapping with the keys size, alignment, data, not a list",
         "[4096]",
         None,
     ),

@@ -40,6 +40,8 @@ def read_objects(files: Sequence[Path], root: Path) -> list[Object]:
 def is_object(path: Path) -> bool:
     """Whether a file begins as an object does, or as the listing of one."""
     try:
+        if not path.is_file():  # a pipe would keep us waiting
+            return False
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
     except (OSError, ValueError):
@@ -49,6 +51,8 @@ def is_object(path: Path) -> bool:
 
 def _read(path: Path, name: str) -> Object:
     try:
+        if path.exists() and not path.is_file():
+            raise AsmError(f"{name} is no regular file")
         with path.open("rb") as stream:
             size = path.stat().st_size
             if size > limits.FILE_BYTES:

@@ -131,8 +131,9 @@ def _expect_usual(course: Course) -> None:
         if cells[name] & ~3 and all(s.selector & ~3 != cells[name] & ~3 for s in machine.segments.values()):
             raise UsageError(f"{name} of the interrupted context means no segment: a replay cannot load it")
     for number, leg in enumerate(course.legs, 1):
-        event = EVENTS.get(leg.move.action)
-        if event is not None and not event.asynchronous and leg.before.rip == course.start.home:
+        event, before = EVENTS.get(leg.move.action), leg.before
+        at_home = before.rip == course.start.home and before.cells["cpl"] == cells["cpl"]
+        if event is not None and not event.asynchronous and at_home:
             raise UsageError(f"step {number}: a replay cannot let the interrupted context raise {event.name}")
 
 
