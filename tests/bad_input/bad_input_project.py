@@ -33,7 +33,7 @@ machine:
 holes:
   work: {may: [page_fault], keeps: [registers]}
 environment:
-  interrupted: [user]
+  interrupted: [user: {gs: kernel}]
   events: {nmi: 2, page_fault: 1}
   outermost: [nmi]
 properties:

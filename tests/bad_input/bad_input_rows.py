@@ -298,7 +298,7 @@ SPEC_ROWS = {
         None,
     ),
     "mapping for a list": (
-        "[user]",
+        "[user: {gs: kernel}]",
         "{user: 1}",
         14,
         16,

@@ -387,7 +387,7 @@ def _model(w: Writer, handler: Handler) -> dict[str, object]:
             "general_protection": "entry: gp, gate: interrupt",
         },
         "holes": w.holes,
-        "interrupted": w.pick("user", "kernel", "user, kernel") if ist else "kernel",
+        "interrupted": w.pick("user: {gs: kernel}", "kernel", "user: {gs: kernel}, kernel") if ist else "kernel",
         "gate": w.pick("interrupt", "interrupt", "trap"),
         "ist": ist,
     }

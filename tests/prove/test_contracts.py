@@ -38,7 +38,7 @@ machine:
     {gate}
   percpu: {{base: {{size: 8}}, seen: {{size: 8, initially: 0}}}}
 calls: {{{calls}}}
-environment: {{interrupted: [user], events: {{nmi: {nmi}{events}}}}}
+environment: {{interrupted: [user: {{gs: kernel}}], events: {{nmi: {nmi}{events}}}}}
 properties:
   subject: {{that: "{that}", at: {at}}}
 """

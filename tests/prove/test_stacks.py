@@ -85,10 +85,10 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
         PLAIN, "that: restored(all)", "refuted", {**SLOT, "word": ""},
     ),
     "a user's RSP may be on the NMI stack": (
-        CHECK, "that: unreachable(nested)", "refuted", {"interrupted": "user"},
+        CHECK, "that: unreachable(nested)", "refuted", {"interrupted": "user: {gs: kernel}"},
     ),
-    "and elsewhere": (CHECK, "that: unreachable(first)", "refuted", {"interrupted": "user"}),
-    "either way it is restored": (CHECK, "that: restored(all)", "proved", {"interrupted": "user"}),
+    "and elsewhere": (CHECK, "that: unreachable(first)", "refuted", {"interrupted": "user: {gs: kernel}"}),
+    "either way it is restored": (CHECK, "that: restored(all)", "proved", {"interrupted": "user: {gs: kernel}"}),
     "a kernel's is not": (CHECK, "that: unreachable(nested)", "proved", {}),
     "in the gap after SYSCALL it may be": (
         QUIET, "that: unreachable(nested)", "refuted", {"interrupted": GAP},

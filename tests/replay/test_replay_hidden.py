@@ -36,7 +36,7 @@ machine:
     page_fault: {{contract: {{}}, gate: interrupt}}
   percpu: {{seen: {{size: 8}}, area: {{size: 24}}}}
 calls: {{helper: {{{contract}}}}}
-environment: {{interrupted: [user], events: {{nmi: any, page_fault: any}}}}
+environment: {{interrupted: [user: {{gs: kernel}}], events: {{nmi: any, page_fault: any}}}}
 properties: {{subject: {{that: "{that}", during: [{during}]}}}}
 """
 ROWS = [

@@ -316,46 +316,46 @@ MISTAKES = {
         "some_flags",
         "did you mean 'some_flag'?",
     ),
-    "no contexts": ("[user, kernel]", "[]", "no context can be interrupted", "[]", "[user, kernel]"),
+    "no contexts": ("[user: {gs: kernel}, kernel]", "[]", "no context can be interrupted", "[]", "[user, kernel]"),
     "context unknown": (
-        "[user, kernel]",
+        "[user: {gs: kernel}, kernel]",
         "[user, kernal]",
         "nothing says at which CPL 'kernal' runs",
         "kernal",
         "did you mean 'kernel'?",
     ),
-    "context twice": ("[user, kernel]", "[user, user]", "the context 'user' stands here twice", "user", None),
-    "context cpl": ("[user, kernel]", "[gap: {cpl: 1}]", "contexts run at CPL 0 or 3, not 1", "1", None),
+    "context twice": ("[user: {gs: kernel}, kernel]", "[user, user]", "the context 'user' stands here twice", "user", None),
+    "context cpl": ("[user: {gs: kernel}, kernel]", "[gap: {cpl: 1}]", "contexts run at CPL 0 or 3, not 1", "1", None),
     "context selector": (
-        "[user, kernel]",
+        "[user: {gs: kernel}, kernel]",
         "[user: {cs: 0x30}]",
         "environment.interrupted[0].user.cs must have RPL 3, 0x30 has 0",
         "0x30",
         None,
     ),
     "context stack": (
-        "[user, kernel]",
+        "[user: {gs: kernel}, kernel]",
         "[user: {stack: interrupted_stack}]",
         "a user context's RSP is arbitrary",
         "interrupted_stack",
         "leave 'stack' out",
     ),
     "context fixes cs": (
-        "[user, kernel]",
+        "[user: {gs: kernel}, kernel]",
         "[user: {fixed: {cs: 3}}]",
         "'cs' is not fixed here",
         "cs",
         "use the key 'cs' of the context",
     ),
     "context fixes a wide flag": (
-        "[user, kernel]",
+        "[user: {gs: kernel}, kernel]",
         "[user: {fixed: {if: 2}}]",
         "environment.interrupted[0].user.fixed.if must be in 0..1, not 2",
         "2",
         None,
     ),
     "context fixes a typo": (
-        "[user, kernel]",
+        "[user: {gs: kernel}, kernel]",
         "[user: {fixed: {iopk: 2}}]",
         "unknown register or flag 'iopk'",
         "iopk",
@@ -406,7 +406,7 @@ MISTAKES = {
         "known: nmi, irq, page_fault",
     ),
     "outermost fault with RF clear": (
-        """  interrupted: [user, kernel]
+        """  interrupted: [user: {gs: kernel}, kernel]
   events: {nmi: any, irq: 2, page_fault: any}
   outermost: [nmi]""",
         """  interrupted: [user: {fixed: {rf: 0}}]

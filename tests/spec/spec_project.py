@@ -49,7 +49,7 @@ machine:
 holes:
   regular_nmi_code: {may: [page_fault], keeps: [registers]}
 environment:
-  interrupted: [user, kernel]
+  interrupted: [user: {gs: kernel}, kernel]
   events: {nmi: any, irq: 2, page_fault: any}
   outermost: [nmi]
 properties:

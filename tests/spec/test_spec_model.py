@@ -62,10 +62,16 @@ def test_environment(project: Project) -> None:
     assert by_default.environment.outermost == ("nmi", "irq")
 
 
+def test_whose_gs_base_is_in_place(project: Project) -> None:
+    """User code runs on its own, unless the specification says otherwise."""
+    model = project.load(SPEC.replace("[user: {gs: kernel}, kernel]", "[user, kernel, other: {cpl: 3}]"))
+    assert [c.gs for c in model.machine.contexts] == ["user", "kernel", "user"]
+
+
 def test_contexts_of_their_own(project: Project) -> None:
     model = project.load(
         SPEC.replace(
-            "[user, kernel]",
+            "[user: {gs: kernel}, kernel]",
             "[user: {gs: user, fixed: {iopl: any, if: 1, rax: 0x10}}, gap: {cpl: 0, gs: user, stack: none}]",
         )
     )

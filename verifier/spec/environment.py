@@ -60,10 +60,10 @@ def _context(key: Value, name: str, changes: Value | None, selectors: Mapping[st
     side = "kernel" if cpl == 0 else "user"
     cs, ss, stack = selectors[f"{side}_cs"], selectors[f"{side}_ss"], INTERRUPTED if cpl == 0 else None
     if fields is None:
-        return Context(name, cpl, cs, ss, "kernel", stack, dict(FIXED_BY_DEFAULT))
+        return Context(name, cpl, cs, ss, side, stack, dict(FIXED_BY_DEFAULT))
     stack = fields.get("stack", lambda v: _stack(v, cpl), stack)
     ldt = tuple(x for x in ("cs", "ss") if x in fields and _is_ldt(fields[x], cpl))
-    gs = fields.get("gs", lambda v: v.choice(_GS_BASES, "GS base"), "kernel")
+    gs = fields.get("gs", lambda v: v.choice(_GS_BASES, "GS base"), side)
     return Context(
         name,
         cpl,
