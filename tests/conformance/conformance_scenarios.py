@@ -82,9 +82,18 @@ SHADOWS = [
              cells={"rax": 0x18, "if_": 1}),
     Scenario("NMI after mov %ss", "S3", "mov %ax, %ss", (IN_SHADOW, AFTER_SHADOW), cells={"rax": 0x18}),
     Scenario("TF and mov %ss", "S3", "mov %ax, %ss", ways("execute", "execute"), cells=HELD_TRAP),
-    Scenario("mov %ss twice", "S4", "mov %ax, %ss\n mov %ax, %ss",
-             (Way(("execute", "execute", "execute+irq", "irq"), {"repeated_shadow_ends": 0}),
-              Way(("execute", "execute", "irq"), {"repeated_shadow_ends": 1})), cells={"rax": 0x18, "if_": 1}),
+    *(Scenario(f"{first}, then {second}", "S4", f"{first}\n {second}",
+               (Way(("execute", "execute", "execute+irq", "irq"), {name: 0}),
+                Way(("execute", "execute", "irq"), {name: 1})), cells={"rax": 0x18, "if_": if_})
+      for name, first, second, if_ in (
+          ("ss_after_ss_casts_none", "mov %ax, %ss", "mov %ax, %ss", 1),
+          ("ss_after_sti_casts_none", "sti", "mov %ax, %ss", 0),
+          ("sti_after_ss_casts_none", "mov %ax, %ss", "sti", 0))),
+    Scenario("mov %ss three times", "S4", 3 * "mov %ax, %ss\n ",
+             tuple(Way((*3 * ("execute",), *moves), {"ss_after_ss_casts_none": 1, "rows_cast_once": bit})
+                   for bit, moves in ((0, ("execute+irq", "irq")), (1, ("irq",)))), cells={"rax": 0x18, "if_": 1}),
+    Scenario("TF, mov %ss twice", "S6", "mov %ax, %ss\n mov %ax, %ss",
+             bits("ss_after_ss_traps", "execute", "execute", "execute"), cells=HELD_TRAP),
     Scenario("popfq that sets IF", "S5", "popfq", ways("execute", "irq"), words=(flags(if_=1),)),
     Scenario("iretq that sets IF", "S5", "iretq", ways("execute", "irq"),
              words=("target", 0x10, flags(if_=1), MIDDLE, 0x18)),

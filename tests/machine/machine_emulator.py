@@ -23,6 +23,7 @@ from verifier.replay.machine import REGISTERS, Machine, Shutdown
 from verifier.replay.probe import NMI, unblock
 from verifier.replay.tables import OWN_IST, Entry, idt
 from verifier.trace.interpreter import Interpreter
+from verifier.trace.interpreter.core import SHADOWS
 from verifier.trace.run import ConcreteState, Disagreement, Move, Outcome, Start
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Bench:
         """An instruction that can be executed, or an event that can come. Machines differ about NMIs in shadows."""
         instruction = self.lab.machine.program.instructions.get(state.rip)
         events = ["machine_check"]
-        if not state.cells["inhibit"]:
+        if not in_shadow(state):
             events += ["irq"] * state.cells["if"] + ["nmi"] * (not state.nmi_blocked)
         hidden = instruction is None or instruction.mnemonic in ("hole_enter", "hole_body", "hlt")
         return source.choice(events) if hidden or source.random() < 0.25 else "execute"
@@ -148,7 +149,7 @@ class Bench:
                 machine.store(base, bytes(state.memory[base + i] for i in range(region.size)))
         values = {name: state.cells[name] for name in COMPARED if name != "rflags"}
         machine.write(values | {"rip": state.rip, "rflags": packed(state)})
-        self.shadow(machine, state.cells["inhibit"])
+        self.shadow(machine, state.cells["inhibit"] if in_shadow(state) else 0)
         if state.nmi_pending:
             machine.pend("nmi")
 
@@ -242,7 +243,8 @@ class Bench:
                 raise Skipped("a CALL that faults, with RSP between words")
             right |= {(below, 8): after.read(below, 8)} if below in memory and below + 7 in memory else {}
         got = {i: found[i] if isinstance(i, str) else self.bytes(memory, *i) for i in right}
-        right |= {"nmi_blocked": after.nmi_blocked, "nmi_pending": after.nmi_pending, "inhibit": after.cells["inhibit"]}
+        shadow = after.cells["inhibit"] if in_shadow(after) else 0
+        right |= {"nmi_blocked": after.nmi_blocked, "nmi_pending": after.nmi_pending, "inhibit": shadow}
         got |= {"nmi_blocked": self.machine.nmi_blocked(), **self.hidden(self.machine)}
         written = {place[0] + i for place in right if not isinstance(place, str) for i in range(place[1])}
         for address, byte in memory.items():
@@ -258,6 +260,10 @@ class Bench:
     @staticmethod
     def bytes(memory: dict[int, int], address: int, size: int) -> int:
         return sum(memory.get(address + i, 0) << 8 * i for i in range(size))
+
+
+def in_shadow(state: ConcreteState) -> bool:
+    return state.cells["inhibit"] in SHADOWS
 
 
 def packed(state: ConcreteState) -> int:

@@ -324,7 +324,7 @@ def cells(source: random.Random, lab: Lab) -> dict[str, int]:
         "vm": 0,
         "nt": int(source.random() < 0.1),
         "tf": int(source.random() < 0.15),
-        "inhibit": source.choice((0, 0, 0, 0, 1, 2)),
+        "inhibit": source.choice((0, 0, 0, 0, 1, 2, 3)),
         "rsp": stack_pointer(source, lab),
         "gs_base": source.choice((lab.bases["percpu"], lab.bases["percpu"], 0x7F00_0000_1000, number(source, lab))),
         "cr4": source.getrandbits(32),

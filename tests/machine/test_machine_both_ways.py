@@ -35,8 +35,24 @@ WAYS = [
     ("ist_nulls_ss", "nop", {}, "nmi", {}, cell("ss"), 0x18, 0x18),
     ("fault_in_nmi_delivery_blocks", "nop", {"ist": ("stack_fault",), "rsp": BAD}, "nmi", {},
      lambda a: a.edge.state.nmi_blocked, False, True),
-    ("repeated_shadow_ends", "mov %ax, %ss", {}, "execute", {"rax": 0x18, "inhibit": 2}, cell("inhibit"), 2, 0),
-    ("repeated_shadow_ends", "mov %ax, %ss", {}, "execute", {"rax": 0x18}, cell("inhibit"), 2, 2),
+    *((name, text, {}, "execute", {"rax": 0x18, "inhibit": before}, cell("inhibit"), *ways)
+      for name, text, before, *ways in (
+          ("ss_after_ss_casts_none", "mov %ax, %ss", 2, 2, 3), ("ss_after_sti_casts_none", "mov %ax, %ss", 1, 2, 3),
+          ("sti_after_ss_casts_none", "sti", 2, 1, 3), ("rows_cast_once", "mov %ax, %ss", 3, 2, 3),
+          ("rows_cast_once", "sti", 3, 1, 3), ("ss_after_ss_casts_none", "mov %ax, %ss", 0, 2, 2),
+          ("ss_after_ss_casts_none", "mov %ax, %ss", 1, 2, 2), ("ss_after_sti_casts_none", "mov %ax, %ss", 2, 2, 2),
+          ("ss_after_ss_casts_none", "sti", 2, 1, 1), ("rows_cast_once", "mov %ax, %ss", 2, 2, 2),
+          ("rows_cast_once", "nop", 3, 0, 0), ("ss_after_ss_casts_none", "nop", 2, 0, 0))),
+    *((name, text, {}, "execute", {"rax": 0x18, "tf": 1, "inhibit": before}, how, *ways)
+      for name, text, before, *ways in (
+          ("ss_after_ss_traps", "mov %ax, %ss", 2, (), ("debug",)),
+          ("ss_after_ss_traps", "mov %ax, %ss", 3, (), ("debug",)),
+          ("ss_after_ss_casts_none", "mov %ax, %ss", 2, (), ()), ("rows_cast_once", "mov %ax, %ss", 3, (), ()),
+          ("ss_after_ss_traps", "mov %ax, %ss", 0, (), ()), ("ss_after_ss_traps", "mov %ax, %ss", 1, (), ()),
+          ("ss_after_sti_casts_none", "mov %ax, %ss", 1, (), ()), ("ss_after_ss_traps", "sti", 2, *2 * [("debug",)]),
+          ("sti_after_ss_casts_none", "sti", 2, *2 * [("debug",)]), ("rows_cast_once", "nop", 3, *2 * [("debug",)]))),
+    ("event_keeps_held_trap", "nop", {}, "irq", {"tf": 1, "inhibit": 3, "if_": 1}, how, ("irq",), ("irq", "debug")),
+    ("event_keeps_held_trap", "nop", {}, "irq", {"inhibit": 3, "if_": 1}, how, ("irq",), ("irq",)),
     ("fault_keeps_held_trap", "jmp *%rax", {}, "execute", {"rax": BAD} | HELD_TRAP, how, LOST, KEPT),
     ("fault_keeps_held_trap", "jmp *%rax", {}, "execute", {"rax": BAD, "inhibit": 2}, how, LOST, LOST),
     ("fault_keeps_held_trap", "jmp *%rax", {}, "execute", {"rax": BAD, "tf": 1, "inhibit": 1}, how, LOST, LOST),

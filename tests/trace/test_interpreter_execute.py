@@ -300,7 +300,7 @@ mov_ss, sti, set_tf = put("inhibit", 2, 2), put("inhibit", 1, 2), put("tf", 1, 1
         (sti, 0, 1, True),
         (mov_ss, 0, 1, False),
         (nop, 2, 1, True),
-        (mov_ss, 2, 1, True),
+        (mov_ss, 2, 1, False),
         (lambda b: b.end("halt"), 0, 1, True),
         (lambda b: b.end("jump", attr=TEXT + 4), 0, 1, True),
     ],

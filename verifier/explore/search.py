@@ -17,9 +17,9 @@ from verifier.explore.memory import holds_more_than
 from verifier.explore.recognise import Recogniser
 from verifier.explore.resume import Watcher
 from verifier.machine.events import EVENTS
-from verifier.machine.state import HOME, State, starts
+from verifier.machine.state import HOME, State, in_shadow, starts
 from verifier.machine.step import EXECUTE, HELD, Edge, Stepper
-from verifier.terms import const
+from verifier.terms import FALSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,7 +125,7 @@ class Explorer:
         for event in self.script.offers(ghost, state.rip):
             if not forced or event == "machine_check":
                 yield from self._strikes(node, event)
-        if state.rip != HOME and not (forced and state.cell("inhibit") is const(0, 2)):
+        if state.rip != HOME and not (forced and in_shadow(state.cell("inhibit")) is FALSE):
             for edge in self.stepper.execute(state):
                 yield edge, self._arrive(ghost, edge)
 

@@ -34,7 +34,8 @@ STATUS_FLAGS = ("cf", "pf", "af", "zf", "sf", "of")
 SELECTORS = ("es", "cs", "ss", "ds", "fs", "gs")
 
 #: name -> width in bits. ``cpl`` is its own cell, kept apart from the cs selector's low bits.
-#: ``inhibit``: 0 none, 1 after STI, 2 after MOV SS / POP SS; set by an instruction for the next boundary only.
+#: ``inhibit``: 0 none, 1 after STI, 2 after MOV SS / POP SS; set by an instruction for the next boundary only. 3: no
+#: shadow, after one of these that cast none because another came before it; a #DB that is held back still is.
 SYSTEM: dict[str, int] = {
     "fs_base": 64,
     "gs_base": 64,

@@ -9,7 +9,7 @@ from verifier.ir.ops import Access
 from verifier.machine.events import BY_VECTOR, EVENTS, Event
 from verifier.machine.execution import Fault, Mishap
 from verifier.machine.rflags import pack
-from verifier.machine.state import canonical, rule
+from verifier.machine.state import canonical, in_shadow, rule
 from verifier.terms import Term, add, and_, const, eq, extract, ite, not_, or_, zext
 
 if TYPE_CHECKING:
@@ -175,4 +175,4 @@ def masked(x: Execution, event: Event) -> Term:
     """The condition that a maskable event is held back: IF=0, or a shadow from STI or MOV SS (rules S1, S3)."""
     if not event.maskable:
         return const(0, 1)
-    return not_(and_(x.get("if"), eq(x.get("inhibit"), const(0, 2))))
+    return not_(and_(x.get("if"), not_(in_shadow(x.get("inhibit")))))

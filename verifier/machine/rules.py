@@ -10,7 +10,11 @@ from __future__ import annotations
 RULES: dict[str, tuple[str, str]] = {
     "ist_nulls_ss": ("F10", "delivery through an IST slot without a change of CPL loads a null SS"),
     "fault_in_nmi_delivery_blocks": ("H5", "an NMI whose delivery faults leaves NMIs blocked"),
-    "repeated_shadow_ends": ("S4", "an instruction in a shadow casts none"),
+    "ss_after_ss_casts_none": ("S4", "MOV SS or POP SS in the shadow of another casts none"),
+    "ss_after_sti_casts_none": ("S4", "MOV SS or POP SS in the shadow of STI casts none"),
+    "sti_after_ss_casts_none": ("S4", "STI in the shadow of MOV SS or POP SS casts none"),
+    "rows_cast_once": ("S4", "after one that casts none for such a reason, the next one casts none either"),
+    "ss_after_ss_traps": ("S6", "MOV SS or POP SS right after another does not hold back the #DB of TF"),
     "int_keeps_held_trap": ("S6", "a #DB that a load of SS holds back follows an INT n, in its handler"),
     "fault_keeps_held_trap": ("S7", "such a #DB follows a fault of the next instruction"),
     "event_keeps_held_trap": ("S7", "such a #DB follows an event that comes before the next instruction"),

@@ -90,6 +90,11 @@ def rule(name: str) -> Term:
     return var(f"rule:{name}", 1)
 
 
+def in_shadow(inhibit: Term) -> Term:
+    """The condition that STI or a load of SS holds maskable interrupts at this boundary, of the cell ``inhibit``."""
+    return not_(eq(extract(inhibit, 0, 0), extract(inhibit, 1, 1)))
+
+
 def starts(layout: Layout) -> Iterator[State]:
     """Every state before the first event, one per interrupted context."""
     for context in layout.machine.contexts:

@@ -17,7 +17,7 @@ from verifier.machine.iret import iret, sysret
 from verifier.machine.segments import check_loads
 from verifier.machine.state import HOME, State, canonical, rule
 from verifier.machine.strike import SS_SHADOW, held_trap, single_step, strike
-from verifier.terms import Term, and_, apply, const, eq, extract, ite, not_, or_, sext, zext
+from verifier.terms import Term, and_, any_of, apply, const, eq, extract, ite, not_, or_, sext, zext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 EXECUTE = "execute"
 #: How an edge ends that leads nowhere: the event was held back.
 HELD = "held"
+_STI_SHADOW = const(1, 2)
+#: No shadow, after an instruction that would have cast one but for another before it.
+_SPENT = const(3, 2)
+#: Rule S4: the cell ``inhibit`` before an instruction, what that makes it, and the bit by which it casts none then.
+_IN_A_ROW = (
+    (SS_SHADOW, SS_SHADOW, "ss_after_ss_casts_none"),
+    (_STI_SHADOW, SS_SHADOW, "ss_after_sti_casts_none"),
+    (SS_SHADOW, _STI_SHADOW, "sti_after_ss_casts_none"),
+    (_SPENT, SS_SHADOW, "rows_cast_once"),
+    (_SPENT, _STI_SHADOW, "rows_cast_once"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,8 +183,8 @@ def _execute(x: Execution, block: Block) -> bool:
     x.put("inhibit", const(0, 2))
     try:
         _run_block(x, block)
+        trap = _trap_after(x, block, trapping, held)
         _end_repeated_shadow(x)
-        trap = or_(_still_held(x, block, held), and_(trapping, _traps_at_once(x, block)))
     except Fault as fault:
         raise_fault(x, fault)
         trap = and_(held, rule("fault_keeps_held_trap"))
@@ -182,10 +193,15 @@ def _execute(x: Execution, block: Block) -> bool:
     return True
 
 
-def _still_held(x: Execution, block: Block, held: Term) -> Term:
-    """Rules S6 and S7: it comes after the instruction, but perhaps not after an INT n."""
+def _trap_after(x: Execution, block: Block, trapping: Term, held: Term) -> Term:
+    """The condition that a #DB of TF follows a completed instruction.
+
+    Rules I4 and S3: a load of SS holds it back. Rules S6 and S7: but perhaps not one that is held already; and that
+    perhaps does not come after INT n, which clears TF and has no trap of its own.
+    """
     if block.terminator.opcode != "interrupt":
-        return held
+        at_once = and_(trapping, not_(eq(x.get("inhibit"), SS_SHADOW)))
+        return or_(at_once, and_(held, rule("ss_after_ss_traps")))
     entered = x.delivered[-1] in SOFTWARE
     return and_(held, rule("int_keeps_held_trap" if entered else "fault_keeps_held_trap"))
 
@@ -194,15 +210,9 @@ def _end_repeated_shadow(x: Execution) -> None:
     """Rule S4: of shadows in a row only the first is sure."""
     before, after, none = x.before.cell("inhibit"), x.cells[CELL_INDEX["inhibit"]], const(0, 2)
     if before is not none and after is not none:
-        ends = and_(rule("repeated_shadow_ends"), not_(eq(before, none)))
-        x.put("inhibit", ite(ends, none, after))
-
-
-def _traps_at_once(x: Execution, block: Block) -> Term:
-    """Rules I4 and S3: a load of SS holds the trap back; INT n clears TF and has no trap of its own."""
-    if block.terminator.opcode == "interrupt":
-        return const(0, 1)
-    return not_(eq(x.get("inhibit"), SS_SHADOW))
+        pairs = [and_(eq(before, b), eq(after, a)) for b, a, _ in _IN_A_ROW]
+        ends = any_of([and_(rule(name), pair) for pair, (_, _, name) in zip(pairs, _IN_A_ROW, strict=True)])
+        x.put("inhibit", ite(ends, _SPENT, after))
 
 
 def _run_block(x: Execution, block: Block) -> None:

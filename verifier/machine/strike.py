@@ -98,8 +98,8 @@ def _keeps_held_trap(event: Event) -> str:
 
 
 def held_trap(x: Execution) -> Term:
-    """The condition that a load of SS has held back the #DB of TF at this boundary (rule S3)."""
-    return and_(x.get("tf"), eq(x.get("inhibit"), SS_SHADOW))
+    """The condition that a load of SS has held back the #DB of TF at this boundary (rules S3 and S4)."""
+    return and_(x.get("tf"), extract(x.get("inhibit"), 1, 1))
 
 
 def single_step(x: Execution) -> None:

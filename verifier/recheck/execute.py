@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 EXECUTE = "execute"
 _STACK = Access(stack=True)
 _DR6_BS = 1 << 14
-_AFTER_SS = const(2, 2)
+_AFTER_STI, _AFTER_SS = const(1, 2), const(2, 2)
+#: No shadow, after an instruction whose own did not count (S4).
+_SPENT = const(3, 2)
 _SOFTWARE = {3: "breakpoint", 4: "overflow"}
 
 
@@ -79,6 +81,10 @@ class Machine:
         at_iret = state.at != HOME and self.block(state.at).terminator.opcode == "iret"
         yield from self._outcomes(state, lambda step: _strike(step, event, contract, at_iret))
 
+    def resume(self, state: State, target: Expr) -> Iterator[Outcome]:
+        """Every way on from the end of a routine: control goes to an address."""
+        yield from self._outcomes(state, lambda step: step.transfer(target))
+
     def _raised(self, state: State, name: str, contract: Contract | None) -> bool:
         """Whether the specification lets a fault or trap strike here."""
         machine = self._world.machine
@@ -123,7 +129,7 @@ def _strike(step: Step, event: Event, contract: Contract | None, at_iret: bool) 
     if event.name == "machine_check":
         _check_in_progress(step)
     trap = _trap_held(step)
-    rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
+    rip = step.next
     error = _cause(step, event)
     if at_iret and error is not None and step.nmi_blocked:
         step.nmi_blocked = not step.decide(step.choose(1))  # E3
@@ -138,7 +144,8 @@ def _strike(step: Step, event: Event, contract: Contract | None, at_iret: bool) 
 
 def _hold_back(step: Step, event: Event) -> None:
     """Raises _Held where an event does not strike after all (rules S1, S3, E4)."""
-    if event.maskable and not step.decide(and_(step.get("if"), eq(step.get("inhibit"), const(0, 2)))):
+    shadow = or_(eq(step.get("inhibit"), _AFTER_STI), eq(step.get("inhibit"), _AFTER_SS))
+    if event.maskable and not step.decide(and_(step.get("if"), not_(shadow))):
         raise _Held
     if step.at == HOME and event.saved_rf and not step.decide(step.get("rf")):
         raise _Held
@@ -172,15 +179,14 @@ def _cause(step: Step, event: Event) -> Expr | None:
 
 
 def _trap_held(step: Step) -> Expr:
-    """The condition that a load of SS has held back the #DB of TF (S3)."""
-    return and_(step.get("tf"), eq(step.get("inhibit"), _AFTER_SS))
+    """The condition that a load of SS has held back the #DB of TF (S3, S4)."""
+    return and_(step.get("tf"), extract(step.get("inhibit"), 1, 1))
 
 
 def _single_step(step: Step) -> None:
     """Rules I4 and I5."""
     step.put("dr6", or_(step.get("dr6"), const(_DR6_BS, 64)))
-    rip = step.before.home.rip if step.at == HOME else const(step.at, 64)
-    deliver(step, of_event(step, "debug", rip))
+    deliver(step, of_event(step, "debug", step.next))
 
 
 # instructions
@@ -202,14 +208,23 @@ def _execute(step: Step, block: Block) -> None:
 
 def _trap_after(step: Step, block: Block, trapping: Expr, held: Expr, shadow: Expr) -> Expr:
     """The condition that a #DB follows a completed instruction (I4, S3, S6, S7)."""
-    none = const(0, 2)
-    ends = and_(rule("repeated_shadow_ends"), not_(eq(shadow, none)))
-    step.put("inhibit", ite(ends, none, step.get("inhibit")))  # S4
+    cast = step.get("inhibit")
+    step.put("inhibit", _shadow_left(shadow, cast))
     if block.terminator.opcode != "interrupt":
-        at_once = and_(trapping, not_(eq(step.get("inhibit"), _AFTER_SS)))
-        return or_(held, at_once)
+        in_a_row = and_(held, rule("ss_after_ss_traps"))
+        return ite(eq(cast, _AFTER_SS), in_a_row, trapping)
     entered = step.delivered[-1] in ("breakpoint", "overflow", "software_interrupt")
     return and_(held, rule("int_keeps_held_trap" if entered else "fault_keeps_held_trap"))
+
+
+def _shadow_left(before: Expr, cast: Expr) -> Expr:
+    """Rule S4: a shadow that an instruction casts, or none where that was in the shadow before, or after such a one."""
+    sti_ends = ite(eq(before, _AFTER_SS), rule("sti_after_ss_casts_none"), const(0, 1))
+    in_shadow = ite(eq(before, _AFTER_SS), rule("ss_after_ss_casts_none"), rule("ss_after_sti_casts_none"))
+    ss_ends = ite(eq(before, const(0, 2)), const(0, 1), in_shadow)
+    ends = ite(eq(cast, _AFTER_SS), ss_ends, sti_ends)
+    ends = ite(eq(before, _SPENT), rule("rows_cast_once"), ends)
+    return ite(eq(cast, const(0, 2)), cast, ite(ends, _SPENT, cast))
 
 
 class _Body:

@@ -59,7 +59,8 @@ class Bochs:
     name = "bochs"
     rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
         "fault_in_nmi_delivery_blocks": 1,
-        "repeated_shadow_ends": 1,
+        "ss_after_ss_casts_none": 1,
+        "ss_after_ss_traps": 1,
         "frame_below_the_edge": 1,
         "any_null_ss": 1,
         "rip_is_cut": 1,

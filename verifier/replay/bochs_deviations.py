@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.lift import lift
 from verifier.replay.deviation import (
     MASK,
     RF,
@@ -52,17 +51,6 @@ def _double_fault_rf(_machine: MachineConfig, leg: Leg, right: Values) -> Values
         return {}
     place = (frame[1] + 16, 8)
     return {place: right[place] | RF} if place in right else {}
-
-
-def _second_shadow(machine: MachineConfig, leg: Leg, _right: Values) -> Values:
-    """What a driver tells of the shadow itself."""
-    instruction, before = machine.program.instructions.get(leg.before.rip), leg.before.cells
-    if leg.move.action != "execute" or instruction is None or not before["inhibit"] or leg.outcome.delivered:
-        return {}
-    if instruction.mnemonic == "sti" and not before["if"]:
-        return {"inhibit": 1}
-    loads_ss = any(op.opcode == "put" and op.attr == "ss" for op in lift(instruction))
-    return {"inhibit": 2} if loads_ss and before["inhibit"] == 1 else {}
 
 
 def _early_push(machine: MachineConfig, leg: Leg, right: Values) -> Values:
@@ -116,13 +104,6 @@ BOCHS = (
         "rule F14)",
         "RF is 1, from the fault before",
         _double_fault_rf,
-    ),
-    Deviation(
-        "second-shadow-of-another-kind",
-        "bochs",
-        "of shadows in a row only the first is sure (SDM vol. 2B, MOV and STI; rule S4: one way for a whole run)",
-        "MOV SS in the shadow of MOV SS casts none; STI, and MOV SS in the shadow of STI, do (`inhibit_interrupts`)",
-        _second_shadow,
     ),
     Deviation(
         "call-pushes-before-it-faults",

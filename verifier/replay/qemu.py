@@ -43,7 +43,9 @@ class Qemu:
     rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
         "ist_nulls_ss": 1,
         "fault_in_nmi_delivery_blocks": 1,
-        "repeated_shadow_ends": 1,
+        "ss_after_ss_casts_none": 1,
+        "ss_after_sti_casts_none": 1,
+        "sti_after_ss_casts_none": 1,
         "frame_below_the_edge": 1,
         "any_null_ss": 1,
         "rip_is_cut": 1,

@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 
 #: Cell ``inhibit`` after MOV SS and POP SS: a shadow that also holds back the TF trap (S3).
 SS_SHADOW = 2
+#: Its values that hold back maskable interrupts (S1, S3).
+SHADOWS = (1, SS_SHADOW)
+#: Its value after an instruction that cast no shadow because of one before it (S4).
+SPENT = 3
+#: The bit by which that is so: by the shadow before, and the one it would have cast (S4). STI in the shadow of STI
+#: finds IF=1, and so casts none anyway (S1).
+IN_A_ROW = {
+    (2, 2): "ss_after_ss_casts_none",
+    (1, 2): "ss_after_sti_casts_none",
+    (2, 1): "sti_after_ss_casts_none",
+    (SPENT, 1): "rows_cast_once",
+    (SPENT, 2): "rows_cast_once",
+}
 
 
 class Interpreter:
@@ -79,7 +92,7 @@ class Interpreter:
     @staticmethod
     def _expect_no_pending_nmi(state: ConcreteState, action: str) -> None:
         """A pending NMI comes at the first boundary after the block ends (N7), or after a shadow (S2, S3)."""
-        if state.nmi_pending and not state.nmi_blocked and not state.cells["inhibit"]:
+        if state.nmi_pending and not state.nmi_blocked and state.cells["inhibit"] not in SHADOWS:
             raise Disagreement(f"{action} at {state.rip:#x}, where a pending NMI is delivered first")
 
     def _latch(self, state: ConcreteState, move: Move, choices: Choices) -> Outcome:
@@ -124,28 +137,31 @@ class Interpreter:
         return self._concluded(work, deliver)
 
     def _completed(self, state: ConcreteState, work: Work, block: Block) -> Outcome:
-        if state.cells["inhibit"] and self._rules.get("repeated_shadow_ends", 0):
-            work.cells["inhibit"] = 0
+        traps = self._traps(state, work, block)
+        in_a_row = IN_A_ROW.get((state.cells["inhibit"], work.cells["inhibit"]), "")
+        if self._rules.get(in_a_row, 0):
+            work.cells["inhibit"] = SPENT
         outcome = self._concluded(work, lambda: None)
-        if outcome.ended in (None, "home") and self._traps(state, work, block):
+        if outcome.ended in (None, "home") and traps:
             return self._concluded(work, lambda: self._delivery.single_step(work))
         return outcome
 
     @staticmethod
     def _holds_trap(before: ConcreteState) -> bool:
-        """Whether a load of SS has held back the #DB of TF at this boundary (S3)."""
-        return before.cells["tf"] == 1 and before.cells["inhibit"] == SS_SHADOW
+        """Whether a load of SS has held back the #DB of TF at this boundary (S3, S4)."""
+        return before.cells["tf"] == 1 and before.cells["inhibit"] in (SS_SHADOW, SPENT)
 
     def _traps(self, before: ConcreteState, after: Work, block: Block) -> bool:
         """Whether a #DB follows an instruction (I4), at once or held back by an SS load before it (S3, S6).
 
         INT n clears TF and so has no trap of its own; one that is held may be lost by it (S6, S7).
         """
-        held = self._holds_trap(before)
         if block.terminator.opcode == "interrupt":
             name = "int_keeps_held_trap" if after.delivered[-1] in SOFTWARE else "fault_keeps_held_trap"
-            return held and self._rules.get(name, 0) == 1
-        return held or (before.cells["tf"] == 1 and after.cells["inhibit"] != SS_SHADOW)
+            return self._holds_trap(before) and self._rules.get(name, 0) == 1
+        if after.cells["inhibit"] == SS_SHADOW:
+            return self._holds_trap(before) and self._rules.get("ss_after_ss_traps", 0) == 1
+        return before.cells["tf"] == 1
 
     def _block(self, instruction: Instruction) -> Block:
         if instruction.address not in self._blocks:
@@ -195,7 +211,7 @@ class Interpreter:
             raise Disagreement(f"{event.name} strikes in {contract.name}, which never has one")
         if event.name == "nmi" and state.nmi_blocked and not (contract is not None and contract.irets):
             raise Disagreement(f"nmi is delivered at {state.rip:#x}, where NMIs are blocked")
-        if event.maskable and state.cells["inhibit"]:
+        if event.maskable and state.cells["inhibit"] in SHADOWS:
             raise Disagreement(f"{event.name} at {state.rip:#x}, in the shadow of STI or MOV SS")
         if event.name not in ("nmi", "machine_check"):
             self._expect_no_pending_nmi(state, event.name)
