@@ -214,9 +214,21 @@ def test_who_casts_a_shadow(text, before, inhibit):
     assert case.one(if_=before, rax=0x18).inhibit == inhibit
 
 
-def test_only_the_first_of_shadows_in_a_row_is_sure():
-    """S4: an IRQ may come after the second load of SS, or be held."""
-    case = Case("mov %ax, %ss")
+@pytest.mark.parametrize(("text", "inhibit", "if_", "sure"), [
+    ("mov %ax, %ss", 0, 1, True), ("mov %ax, %ss", 1, 1, False), ("mov %ax, %ss", 2, 1, False),
+    ("mov %ax, %ss", 3, 1, False), ("sti", 0, 0, True), ("sti", 2, 0, False), ("sti", 3, 0, False),
+])  # fmt: skip
+def test_only_the_first_of_shadows_in_a_row_is_sure(text, inhibit, if_, sure):
+    """S4: after a second one an IRQ may come, or be held."""
+    case = Case(text)
+    stepper = case.stepper()
+    (edge,) = stepper.execute(case.state(stepper, rax=0x18, inhibit=inhibit, if_=if_))
+    assert {e.ended for e in stepper.strike(edge.state, "irq")} == ({HELD} if sure else {None, HELD})
+
+
+def test_one_processor_tells_shadows_of_two_kinds_apart():
+    """S4: MOV SS in the shadow of STI casts its own, and MOV SS in that of MOV SS none: in one run."""
+    case = Case("sti\n mov %ax, %ss\n mov %ax, %ss\n nop", rules={"ss_after_ss_casts_none": 1})
     stepper = case.stepper()
     state, seen = case.state(stepper, rax=0x18), []
     for _ in range(4):
