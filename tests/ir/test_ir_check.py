@@ -35,6 +35,8 @@ def test_all_that_the_builder_builds_is_well_formed() -> None:
     b.fault_if(zf, 13)
     b.skip_if(zf)
     b.wrmsr(index, b.rdmsr(index))
+    b.put("rcx", b.zext(b.tsc_aux(), 64))
+    b.put("zf", b.extract(b.descriptor("lsl", b.extract(rax, 15, 0)), 32, 32))
     b.end("branch", zf, attr=0xFFFF_FFFF_8100_0000)
     block = b.build()
     check_block(block)
@@ -78,6 +80,7 @@ def test_all_that_the_builder_builds_is_well_formed() -> None:
         (Operation("store", (A, B1), Access()), "1 bits are no whole bytes"),
         (Operation("fault_if", (B1, A), 13), "a width of 64 bits where 32 are due"),
         (Operation("rdmsr", (A,), None, WIDE), "a width of 64 bits where 32 are due"),
+        (Operation("descriptor", (A, A), "ltr", WIDE), "its attribute 'ltr' is no query"),
         (Operation("frobnicate", (), None, WIDE), "unknown opcode"),
         (Operation("next", ()), "unknown opcode"),
         (Operation("not", [A], None, WIDE), "the arguments are no tuple"),  # type: ignore[arg-type]

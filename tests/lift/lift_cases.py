@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from verifier.asm.program import Instruction
     from verifier.ir.ops import Block
+    from verifier.machine.config import Segment
 
 MASK = (1 << 64) - 1
 MIDDLE = ARENA + ARENA_SIZE // 2
@@ -53,7 +54,7 @@ class World:
     """Where states are run. ``cells``: what holds there besides random registers and flags; ``suits``: whether a line
     may be run there; ``settle``: what makes a state of a mnemonic worth running, where it is another than elsewhere;
     ``deviations``: outcomes, ours and the oracle's, that are known to differ because the oracle leaves the manual;
-    ``wrong``: cells that it gets wrong, by mnemonic.
+    ``wrong``: cells that it gets wrong, by mnemonic; ``segments``: descriptors that it has for sure.
     """
 
     name: str
@@ -62,6 +63,7 @@ class World:
     settle: Mapping[str, Settle]
     deviations: Mapping[tuple[str, str], str] = field(default_factory=dict)
     wrong: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
 
 
 def groups(form: Form, world: World, count: int, each: int) -> Iterator[Group]:
@@ -101,6 +103,7 @@ def states_for(
     for _ in range(each * 4):
         state = _state(instruction, world, source)
         state.cells |= {name: first.cells[name] for name in pins}
+        state.loads = loads
         if _settled(instruction, block, pins, loads, state, world, source):
             states.append(state)
         if len(states) == each:
@@ -143,7 +146,8 @@ def _state(instruction: Instruction, world: World, source: random.Random) -> Sta
     for name in GENERAL_REGISTERS:
         cells[name] = number(source)
     cells |= world.cells(source)
-    return State(cells, bytearray(source.randbytes(ARENA_SIZE)), ARENA, instruction.address)
+    memory = bytearray(source.randbytes(ARENA_SIZE))
+    return State(cells, memory, ARENA, instruction.address, segments=world.segments)
 
 
 # addresses
@@ -346,6 +350,17 @@ def _bases(instruction: Instruction, loads: list[tuple[int, int]], state: State,
         state.cells[operand.name] = source.choice((target(source), source.getrandbits(47), source.getrandbits(64)))
 
 
+def _descriptors(instruction: Instruction, loads: list[tuple[int, int]], state: State, source: random.Random) -> None:
+    """Often a selector that is known there, of any RPL, or null."""
+    if source.random() < 0.8:
+        known = [s.selector & ~3 for s in state.segments]
+        selector = source.choice((0, *known, *known)) | source.randrange(4) | source.getrandbits(16) << 16
+        operand = instruction.operands[0]
+        if isinstance(operand, Reg):
+            state.cells[operand.name] = selector
+        poke(state, loads, selector)
+
+
 Settle = Callable[["Instruction", list[tuple[int, int]], State, random.Random], None]
 _SETTLE: dict[str, Settle] = {
     "div": _divide, "idiv": _divide,
@@ -357,4 +372,5 @@ _SETTLE: dict[str, Settle] = {
     **dict.fromkeys(("bextr", "bzhi"), _bit_fields),
     **dict.fromkeys(("rdmsr", "wrmsr"), _model_specific),
     **dict.fromkeys(("wrfsbase", "wrgsbase"), _bases),
+    **dict.fromkeys(("lar", "lsl", "verr", "verw"), _descriptors),
 }  # fmt: skip

@@ -69,7 +69,7 @@ def _batches(items: Iterable[tuple[Form, Group]]) -> Iterator[list[tuple[Form, G
 
 def _compare_group(group: Group, world: World, observed: Iterator[State]) -> Iterator[tuple[str, object]]:
     block, pins = group.block, {name: group.states[0].cells[name] for name in group.pins}
-    machines = Both(group.instruction, block, pins)
+    machines = Both(group.instruction, block, pins, group.states[0].segments)
     for number, before in enumerate(group.states):
         found: dict[str, object] = dict(_against_oracle(group, world, before, next(observed)))
         found |= machines.differences(_at_cpl0(before), random.Random(f"{group.instruction.text} {number}"))

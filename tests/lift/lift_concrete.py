@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from verifier.ir.ops import Access, Block, Operation
+    from verifier.machine.config import Segment
 
 MASK = (1 << 64) - 1
 MSRS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
@@ -25,6 +26,7 @@ class State:
     """Cells, memory bytes from ``origin`` on, and where control is or how it left.
 
     ``rip`` is ``fault N`` after a fault, with its ``error`` code. ``loads`` and ``stores``: address and size of each.
+    ``segments``: the descriptors that are known where it runs.
     ``lenient``: bad accesses read 0 and write nothing; ``beside`` says that one was none of the memory's.
     """
 
@@ -37,9 +39,15 @@ class State:
     stores: list[tuple[int, int]] = field(default_factory=list)
     lenient: bool = False
     beside: bool = False
+    segments: tuple[Segment, ...] = ()
 
     def copy(self) -> State:
-        return State(dict(self.cells), bytearray(self.memory), self.origin, self.rip, lenient=self.lenient)
+        cells, memory = dict(self.cells), bytearray(self.memory)
+        return State(cells, memory, self.origin, self.rip, lenient=self.lenient, segments=self.segments)
+
+    def told(self, selector: int) -> bool:
+        """Whether it is known what LSL and its like find of a selector; a null one is."""
+        return selector < 4 or any(s.selector & ~3 == selector & ~3 for s in self.segments)
 
     def place(self, address: int, size: int, access: Access) -> slice:
         """The bytes of an access; #SS(0) or #GP(0) if one of them is not canonical (rules A2, A4)."""
@@ -132,6 +140,10 @@ def _perform(
                 raise Skip
         case "rdmsr":
             return before.cells[MSRS[args[0]]]
+        case "tsc_aux":
+            return args[0]
+        case "descriptor":
+            return _descriptor(o.attr, args[0], before, args[1])
         case "wrmsr":
             if not canonical(args[1]):
                 raise Fault(13, 0)  # rule I9
@@ -139,6 +151,19 @@ def _perform(
         case _:
             raise AssertionError(o)
     return 0
+
+
+def _descriptor(query: str, selector: int, state: State, otherwise: int) -> int:
+    """SDM vol. 2: LSL, LAR, VERR and VERW of data and code that is not conforming, all of it readable."""
+    if selector < 4:
+        return 0
+    for segment in state.segments:
+        if segment.selector & ~3 == selector & ~3:
+            visible = segment.dpl >= state.cells["cpl"] and segment.dpl >= selector & 3
+            good = visible and not (query == "verw" and (segment.kind == "code" or not segment.writable))
+            limit = segment.limit if query == "lsl" else otherwise & 0xFFFF_FFFF
+            return good << 32 | limit
+    return otherwise
 
 
 def _finish(block: Block, args: list[int]) -> int | str:
@@ -193,7 +218,7 @@ def run_undefined(block: Block, before: State, limit: int = 64) -> Outcome:
         lambda w: 0,
         lambda w: (1 << w) - 1,
         lambda w: 0x5A5A_5A5A_5A5A_5A5A & ((1 << w) - 1),
-        lambda w: int(w == 1),
+        lambda w: 1 << w - 1 if w in (1, 33) else 0,  # 33: ZF above what a descriptor tells
     )
     states = []
     for fill in fills if any(o.opcode == "undef" for o in block) else fills[:1]:

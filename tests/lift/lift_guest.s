@@ -241,6 +241,8 @@ gdt:
     .endr
     .quad   0x0000890000000067 | (tss - image + IMAGE) << 16
     .quad   0
+    .quad   0x0040F10000003007                          # 0x60: DPL 3, read-only, of 0x3008 bytes
+    .quad   0x00C0B30000000073                          # 0x68: DPL 1, of 0x74 pages
 gdt_end:
 gdt_pointer:
     .word   gdt_end - gdt - 1

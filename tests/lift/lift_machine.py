@@ -16,6 +16,7 @@ from lift_decode import ARENA, ARENA_SIZE, CODE
 from verifier.asm import assemble_text
 from verifier.asm.program import Program, Reg, Section
 from verifier.ir.cells import CELL_NAMES, CELLS
+from verifier.ir.ops import QUERIES
 from verifier.machine.config import Context, Gate, MachineConfig, Region, Segment
 from verifier.machine.events import BY_VECTOR
 from verifier.machine.layout import Layout
@@ -69,9 +70,14 @@ class _Values(dict):
 
 
 class Both:
-    """The two machines for one instruction. ``pins``: the cells whose values the symbolic one is to know."""
+    """The two machines for one instruction.
 
-    def __init__(self, instruction: Instruction, block: Block, pins: dict[str, int]) -> None:
+    ``pins``: the cells whose values the symbolic one is to know; ``known``: the descriptors of instructions that ask.
+    """
+
+    def __init__(
+        self, instruction: Instruction, block: Block, pins: dict[str, int], known: tuple[Segment, ...]
+    ) -> None:
         self._block = block
         nops = {instruction.next_address, *(_ENTRY + 16 * vector for vector in _VECTORS)}
         program = Program(
@@ -85,7 +91,8 @@ class Both:
             Region("ist", "stack", _IST_SIZE, _IST),
         )
         dpl = 0 if any(isinstance(o, Reg) and o.name == "ss" for o in instruction.operands[-1:]) else 3
-        segments = {selector: Segment(selector, "data", dpl) for selector in _SELECTORS}
+        loaded = tuple(Segment(selector, "data", dpl) for selector in _SELECTORS)
+        segments = {s.selector: s for s in (known if instruction.mnemonic in QUERIES else loaded)}
         self._machine = MachineConfig(program, {r.name: r for r in regions}, gates, segments, {}, (_KERNEL,))
         self._layout = Layout(self._machine)
         fixed = pins | FIXED

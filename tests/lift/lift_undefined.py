@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.asm.program import Imm
+from verifier.asm.program import Imm, Reg
 from verifier.ir.cells import STATUS_FLAGS
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ _ALWAYS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("andn", "blsr", "blsi", "blsmsk", "bzhi"), frozenset(("af", "pf"))),
     "bextr": frozenset(("sf", "af", "pf")),
 }
-#: Not undefined, but not known here: they depend on a descriptor, or on chance.
-_UNKNOWN = {**dict.fromkeys(("verr", "verw", "lar", "lsl"), "zf"), **dict.fromkeys(("rdrand", "rdseed"), "cf")}
+#: Not undefined, but not known here: they depend on chance, or on a descriptor.
+_UNKNOWN = dict.fromkeys(("rdrand", "rdseed"), "cf")
+_QUERIES = ("verr", "verw", "lar", "lsl")
 _SHIFTS = ("shl", "shr", "sar", "shld", "shrd")
 _ROTATES = ("rol", "ror", "rcl", "rcr")
 
@@ -36,6 +37,8 @@ def undefined_flags(i: Instruction, before: State | None = None) -> set[str]:
         return _after_shift(i, masked_count(i, before))
     if i.mnemonic in _ROTATES:
         return {"of"} if masked_count(i, before) not in (0, 1) else set()
+    if i.mnemonic in _QUERIES:
+        return set() if before is not None and before.told(_selector(i, before)) else {"zf"}
     if _moves_control(i):
         return set(STATUS_FLAGS)
     return set(_ALWAYS.get(i.mnemonic, ())) | set(filter(None, (_UNKNOWN.get(i.mnemonic),)))
@@ -43,6 +46,14 @@ def undefined_flags(i: Instruction, before: State | None = None) -> set[str]:
 
 def _moves_control(i: Instruction) -> bool:
     return i.mnemonic == "mov" and any(getattr(o, "name", "")[:2] in ("cr", "dr") for o in i.operands)
+
+
+def _selector(i: Instruction, before: State) -> int:
+    operand = i.operands[0]
+    if isinstance(operand, Reg):
+        return before.cells[operand.name] & 0xFFFF
+    start = before.loads[0][0] - before.origin
+    return int.from_bytes(before.memory[start : start + 2], "little")
 
 
 def masked_count(i: Instruction, before: State | None = None) -> int:

@@ -11,6 +11,7 @@ from lift_unicorn import UNMAPPED
 
 from verifier.asm.program import GENERAL_REGISTERS, Imm, Reg
 from verifier.ir.cells import STATUS_FLAGS
+from verifier.machine.config import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ _DR6 = 0xFFFF_0FF0
 #: QEMU's guest, by CPL: CS and SS. Linux at CPL 3.
 _RINGS = {0: (0x10, 0x18), 1: (0x21, 0x29), 2: (0x32, 0x3A), 3: (0x43, 0x4B)}
 _USER_DATA = 0x2B
+_FLAT = (1 << 32) - 1
 _HALF = 1 << 47
 #: Where a result may be: what is not compared if an oracle gets it wrong.
 _RESULT = frozenset((*GENERAL_REGISTERS, "zf", "sf", "cf"))
@@ -182,6 +184,13 @@ CPU = World(
     _process,
     _fits_process,
     dict.fromkeys(("mov", "pop"), _selector(_process_selector)),
+    segments=(
+        Segment(0x10, "code", 0, long=True, limit=_FLAT),
+        Segment(0x18, "data", 0, limit=_FLAT),
+        Segment(0x23, "code", 3, limit=_FLAT),
+        Segment(0x2B, "data", 3, limit=_FLAT),
+        Segment(0x33, "code", 3, long=True, limit=_FLAT),
+    ),
 )
 QEMU = World(
     "QEMU",
@@ -198,6 +207,12 @@ QEMU = World(
         ("fault 12", "fault 13"): "no #SS for an address that is not canonical",
         **{(f"fault {n}", "fault 14"): "sees the first half of an access across the edge" for n in (12, 13)},
     },
+    segments=(
+        *(Segment(cs, "code", cpl, long=True, limit=_FLAT) for cpl, (cs, _) in _RINGS.items()),
+        *(Segment(ss, "data", cpl, limit=_FLAT) for cpl, (_, ss) in _RINGS.items()),
+        Segment(0x63, "data", 3, limit=0x3007, writable=False),
+        Segment(0x69, "data", 1, limit=0x7_3FFF),
+    ),
 )  # fmt: skip
 
 # Unicorn

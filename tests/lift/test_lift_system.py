@@ -135,10 +135,12 @@ TABLE = [
     ("out %al, $0x60", {}, {}),
     ("out %eax, %dx", {"cpl": 1}, GP),
     # descriptors
-    ("verw (%rsp)", {}, {"zf": ANY}),
-    ("verr %ax", {}, {"zf": ANY}),
-    ("lsl %eax, %edx", {"rdx": 1 << 40}, {"zf": ANY, "rdx": "any 0x100ffffffff"}),
-    ("lar %ax, %dx", {}, {"zf": ANY, "rdx": "any 0xffff"}),
+    ("verw (%rsp)", {}, {}),  # a null selector, and ZF was clear
+    ("verw %cx", {"zf": 1, "rcx": 3}, {"zf": 0}),
+    ("verw %cx", {"rcx": 4}, {"zf": ANY}),
+    ("verr %ax", {"rax": 4}, {"zf": ANY}),
+    ("lsl %eax, %edx", {"rax": 4, "rdx": 1 << 40}, {"zf": ANY, "rdx": "any 0x100ffffffff"}),
+    ("lar %ax, %dx", {"rax": 8}, {"zf": ANY, "rdx": "any 0xffff"}),
     ("str %eax", {}, {"rax": "any 0xffff"}),
     # caches and order
     ("invlpg (%rsp)", {}, {}),

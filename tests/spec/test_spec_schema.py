@@ -13,7 +13,8 @@ from spec_project import SPEC, Project
 from verifier.machine.events import EVENTS
 from verifier.spec import schema
 from verifier.spec.contracts import POWERS
-from verifier.spec.gates import RAISABLE, SEGMENTS
+from verifier.spec.gates import RAISABLE
+from verifier.spec.segments import NAMED
 
 #: Mistakes that a schema cannot see: they need the program, another part of the file, or the text itself.
 BEYOND_STRUCTURE = {
@@ -86,7 +87,7 @@ ACCEPTED = {
     "definitions": SPEC.replace("  source", "  define: {A: 1, B: x, C: no, D: }\n  source"),
     "text base": SPEC.replace("  source", "  text: 0xffffffff82000000\n  source"),
     "own context": SPEC.replace(
-        "[user, kernel]", "[kernel, gap: {cpl: 0, stack: none, fixed: {if: 1, nt: any}}]"
+        "[user: {gs: kernel}, kernel]", "[kernel, gap: {cpl: 0, stack: none, fixed: {if: 1, nt: any}}]"
     ),
     "pointer": SPEC.replace("{size: 8}", "{size: 8, initially: nmi_ist.top - 8}"),
     "segments": SPEC.replace("  percpu:", "  segments: {kernel_cs: 0x8}\n  percpu:"),
@@ -160,4 +161,4 @@ def test_enumerations_follow_the_tables() -> None:
     assert set(schema()["$defs"]["event"]["enum"]) == set(EVENTS)
     may = schema()["$defs"]["contract"]["properties"]["may"]["items"]["enum"]
     assert set(may) == {*RAISABLE, *POWERS}
-    assert set(parts["machine"]["properties"]["segments"]["properties"]) == set(SEGMENTS)
+    assert set(parts["machine"]["properties"]["segments"]["properties"]) == {*NAMED, "others"}

@@ -77,6 +77,12 @@ class Builder:
     def rdmsr(self, index: Value) -> Value:
         return self._emit("rdmsr", (index,), 64)
 
+    def tsc_aux(self) -> Value:
+        return self._emit("tsc_aux", (self.undef(32),), 32)
+
+    def descriptor(self, query: str, selector: Value) -> Value:
+        return self._emit("descriptor", (selector, self.undef(33)), 33, query)
+
     # effects
 
     def store(self, address: Value, value: Value, access: Access) -> None:

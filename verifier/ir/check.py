@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from verifier.errors import InternalError
 from verifier.ir.cells import CELLS
-from verifier.ir.ops import BINARY, COMPARE, UNARY, Access, Value
+from verifier.ir.ops import BINARY, COMPARE, QUERIES, UNARY, Access, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: A width in bits, or a letter that stands for the same width wherever it occurs in one operation.
 Width = int | str
-AttrKind = Literal["none", "value", "cell", "range", "access", "vector", "address", "size"]
+AttrKind = Literal["none", "value", "cell", "range", "access", "vector", "address", "size", "query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ SHAPES: Final[dict[str, Shape]] = {
     "sext": Shape(("a",), "wider"),
     "load": Shape((64,), "bytes", "access"),
     "rdmsr": Shape((32,), 64),
+    "tsc_aux": Shape((32,), 32),
+    "descriptor": Shape((16, 33), 33, "query"),
     "store": Shape((64, "bytes"), None, "access"),
     "put": Shape(("cell",), None, "cell"),
     "fault_if": Shape((1, 32), None, "vector"),
@@ -131,6 +133,7 @@ def _check_attr(attr: Attr, kind: AttrKind) -> None:
         "vector": lambda: _is_int(attr) and attr in range(256),
         "address": lambda: _is_int(attr) and attr in range(1 << 64),
         "size": lambda: attr in (16, 32, 64),
+        "query": lambda: attr in QUERIES,
     }
     if not ok[kind]():
         raise _Bad(f"its attribute {attr!r} is no {kind}")

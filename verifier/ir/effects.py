@@ -31,6 +31,8 @@ _IMPLICIT_USES: dict[str, tuple[str, ...]] = {
     "load": (MEMORY,),
     "store": (MEMORY,),
     "rdmsr": (MSRS, *MSR_CELLS),
+    "tsc_aux": (MSRS,),
+    "descriptor": ("cpl",),
     "wrmsr": (MSRS, *MSR_CELLS),
 }
 _IMPLICIT_DEFINITIONS: dict[str, tuple[str, ...]] = {"store": (MEMORY,), "wrmsr": (MSRS, *MSR_CELLS)}

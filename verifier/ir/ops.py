@@ -29,6 +29,9 @@ fault_if   condition, error    no result; raise vector ``attr`` with that error 
 skip_if    condition           no result; if it holds the instruction ends here without any effect and control goes
                                to the next one (REP with a count of 0). Stands before every access
 rdmsr      index (32)          64 bits of that MSR
+tsc_aux    otherwise           32 bits of IA32_TSC_AUX; ``otherwise`` where the machine does not tell them
+descriptor selector (16),      what LSL, LAR, VERR or VERW (``attr``) find of a selector: bit 32 is ZF, below it lie
+           otherwise (33)      the limit or the rights. What the machine does not tell is that of ``otherwise``
 wrmsr      index (32), value   no result
 ========== =================== ============================================================================
 
@@ -54,13 +57,15 @@ BINARY = frozenset(
 )
 COMPARE = frozenset(("eq", "ult", "ule", "slt", "sle"))
 UNARY = frozenset(("not", "neg"))
+#: The instructions that look at a descriptor and load nothing.
+QUERIES = frozenset(("lsl", "lar", "verr", "verw"))
 EFFECTS = frozenset(("store", "put", "fault_if", "skip_if", "wrmsr"))
 OPCODES = (
     BINARY
     | COMPARE
     | UNARY
     | EFFECTS
-    | {"const", "undef", "get", "ite", "concat", "extract", "zext", "sext", "load", "rdmsr"}
+    | {"const", "undef", "get", "ite", "concat", "extract", "zext", "sext", "load", "rdmsr", "tsc_aux", "descriptor"}
 )
 TERMINATORS = frozenset(
     (

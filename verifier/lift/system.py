@@ -1,4 +1,4 @@
-"""System instructions. SDM vol. 2; rules I6, I9.
+"""System instructions. SDM vol. 2; rules I6, I9, I13, I14.
 
 LGDT, LIDT, LLDT and LTR have no semantics here: the specification says what the descriptor tables are, and
 code that replaces them would make it untrue.
@@ -125,7 +125,8 @@ def rdtsc(b: Lifter) -> None:
 @instruction("rdtscp")
 def rdtscp(b: Lifter) -> None:
     _require_timestamp(b)
-    _put_unknown(b, "rax", "rcx", "rdx")
+    _put_unknown(b, "rax", "rdx")
+    b.set_register("rcx", b.tsc_aux())
 
 
 def _require_timestamp(b: Lifter) -> None:
@@ -142,7 +143,7 @@ def rdpmc(b: Lifter) -> None:
 
 @instruction("rdpid")
 def rdpid(b: Lifter) -> None:
-    b.write(b.destination, b.zext(b.undef(32), 64))
+    b.write(b.destination, b.zext(b.tsc_aux(), 64))
 
 
 @instruction("rdrand", "rdseed")
@@ -168,23 +169,26 @@ def out(b: Lifter) -> None:
     privilege.require_iopl(b)
 
 
+def _look(b: Lifter) -> Value:
+    """What the machine tells of the descriptor that the source selects: 32 bits, and ZF above them (rule I13)."""
+    return b.descriptor(b.instruction.mnemonic, b.extract(b.read(b.source), 15, 0))
+
+
 @instruction("verr", "verw")
 def verify(b: Lifter) -> None:
-    """ZF depends on a descriptor."""
-    b.read(b.source)
-    b.put("zf", b.undef(1))
+    """ZF says whether the segment can be read or written."""
+    b.put("zf", b.bit(_look(b), 32))
 
 
 @instruction("lar", "lsl")
 def load_from_descriptor(b: Lifter) -> None:
-    """ZF depends on a descriptor; the destination is written only if it is 1."""
-    b.read(b.source)
+    """ZF says whether there is such a descriptor at this privilege; the destination is written only then."""
     register = b.destination
     assert isinstance(register, Reg)
-    readable, before = b.undef(1), b.get(register.name)
-    b.put("zf", readable)
-    b.write(register, b.undef(b.width))
-    b.put(register.name, b.ite(readable, b.current(register.name), before))
+    found, before = _look(b), b.get(register.name)
+    b.put("zf", b.bit(found, 32))
+    b.write(register, b.extract(b.zext(b.extract(found, 31, 0), 64), b.width - 1, 0))
+    b.put(register.name, b.ite(b.bit(found, 32), b.current(register.name), before))
 
 
 @instruction("sldt", "str")

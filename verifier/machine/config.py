@@ -20,6 +20,8 @@ MSRS = "msrs"
 MSR_ADDRESS = 1 << 60
 #: The model-specific registers that are cells (SDM vol. 4, table 2-2).
 MSR_CELLS = {0xC000_0100: "fs_base", 0xC000_0101: "gs_base", 0xC000_0102: "kernel_gs_base"}
+#: What RDPID and RDTSCP read.
+TSC_AUX = 0xC000_0103
 
 
 def msr_name(number: int) -> str:
@@ -92,12 +94,23 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A present descriptor of the GDT. ``long``: a 64-bit code segment (L=1, D=0)."""
+    """A present descriptor of the GDT. ``long``: a 64-bit code segment (L=1, D=0).
+
+    ``limit``: what LSL finds, in bytes; None where that is not told. Nothing else looks at it. ``writable``: of data;
+    what is not can be no stack.
+    """
 
     selector: int
     kind: Literal["code", "data"]
     dpl: int
     long: bool = False
+    limit: int | None = None
+    writable: bool = True
+
+    @property
+    def stack(self) -> bool:
+        """Whether SS can select it."""
+        return self.kind == "data" and self.writable
 
 
 @dataclass(frozen=True, slots=True)

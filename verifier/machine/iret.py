@@ -86,7 +86,7 @@ def _check_ss(x: Execution, ss: Term, code: Segment) -> None:
     if new_cpl == 3 and in_changing_ldt(x, ss, "ldt.ss", (STACK_FAULT, NOT_PRESENT)):
         return
     good = [
-        means(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.kind == "data" and s.dpl == new_cpl
+        means(ss, s, new_cpl) for s in x.layout.machine.segments.values() if s.stack and s.dpl == new_cpl
     ]
     if new_cpl < 3 and code.long:
         good += [eq(ss, const(new_cpl, 16)), and_(is_null(ss), rule("any_null_ss"))]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.machine.execution import Fault
 from verifier.machine.state import DATA_SEGMENT_REGISTERS, in_ldt
-from verifier.terms import Term, and_, any_of, const, eq, extract, ite, zext
+from verifier.terms import Term, and_, any_of, concat, const, eq, extract, ite, ule, zext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,5 +63,20 @@ def _good(x: Execution, name: str, selector: Term) -> Iterator[Term]:
     for segment in x.layout.machine.segments.values():
         if name != "ss":
             yield from (means(selector, segment, rpl) for rpl in range(4) if segment.dpl >= max(rpl, x.cpl))
-        elif segment.kind == "data" and segment.dpl == x.cpl:
+        elif segment.stack and segment.dpl == x.cpl:
             yield means(selector, segment, x.cpl)
+
+
+def described(x: Execution, query: str, selector: Term, otherwise: Term) -> Term:
+    """Rule I13: what LSL, LAR, VERR or VERW finds: ZF in bit 32, below it the limit or the rights."""
+    found = otherwise
+    for segment in x.layout.machine.segments.values():
+        same = eq(extract(selector, 15, 2), const(segment.selector >> 2, 14))
+        reached = ule(extract(selector, 1, 0), const(segment.dpl, 2)) if segment.dpl >= x.cpl else const(0, 1)
+        value = extract(otherwise, 31, 0)
+        if query == "lsl" and segment.limit is not None:
+            value = const(segment.limit, 32)
+        if query == "verw" and not segment.stack:
+            reached = const(0, 1)
+        found = ite(same, concat(reached, value), found)
+    return ite(is_null(selector), const(0, 33), found)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from verifier.errors import LiftError
 from verifier.ir.cells import CELL_INDEX
 from verifier.ir.ops import Access
-from verifier.machine.config import MSR_CELLS, MSRS
+from verifier.machine.config import MSR_CELLS, MSRS, TSC_AUX
 from verifier.machine.delivery import deliver, raise_fault
 from verifier.machine.events import BY_VECTOR, EVENTS, SOFTWARE, Event
 from verifier.machine.execution import Execution, Fault, Mishap, Unresolved, branches
 from verifier.machine.holes import pass_hole
 from verifier.machine.iret import iret, sysret
-from verifier.machine.segments import check_loads
+from verifier.machine.segments import check_loads, described
 from verifier.machine.state import HOME, State, canonical, rule
 from verifier.machine.strike import SS_SHADOW, held_trap, single_step, strike
 from verifier.terms import Term, and_, any_of, apply, const, eq, extract, ite, not_, or_, sext, zext
@@ -263,6 +263,10 @@ def _value(x: Execution, operation: Operation, args: list[Term]) -> Term:
             return x.load(args[0], width, attr)
         case "rdmsr":
             return _read_msr(x, args[0])
+        case "tsc_aux":
+            return args[0] if x.msr(TSC_AUX) is None else extract(x.word(*_msr_word(x, TSC_AUX)), 31, 0)
+        case "descriptor":
+            return described(x, str(attr), *args)
         case _:
             return apply(opcode, tuple(args))
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELLS
 from verifier.ir.ops import Access
 from verifier.lift import lift
-from verifier.machine.config import MSR_CELLS, MSRS
+from verifier.machine.config import MSR_CELLS, MSRS, TSC_AUX
 from verifier.machine.events import BY_VECTOR, EVENTS, MCG_STATUS, PAGE_FAULT_USER, Event
 from verifier.recheck import hidden
 from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
 from verifier.recheck.expression import Expr, and_, concat, const, eq, extract, ite, not_, operation, or_
 from verifier.recheck.ghost import HOME
-from verifier.recheck.returns import expect_loadable, iret, sysret
+from verifier.recheck.returns import expect_loadable, iret, seen_by, sysret
 from verifier.recheck.step import Fault, Impossible, Mishap, State, Step, Undecided
 from verifier.recheck.world import canonical, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from verifier.ir.ops import Block, Operation, Value
+    from verifier.ir.ops import Attr, Block, Operation, Value
     from verifier.machine.config import Contract
     from verifier.recheck.solver import Solver
     from verifier.recheck.world import Word, World
@@ -271,12 +271,21 @@ class _Body:
                 return self._step.load(args[0], width // 8, access)
             case "rdmsr", _:
                 return self._read_msr(args[0])
+            case "tsc_aux" | "descriptor", query:
+                return self._processor(query, args)
             case "concat", _:
                 return concat(*args)
             case opcode, (int(high), int(low)):
                 return operation(opcode, args, width, (high, low))
             case opcode, _:
                 return operation(opcode, args, width)
+
+    def _processor(self, query: Attr, args: tuple[Expr, ...]) -> Expr:
+        """What the processor tells of a descriptor, or of itself where there is no ``query`` (I13, I14)."""
+        if query is not None:
+            return seen_by(self._step, str(query), *args)
+        offset = self._step.world.machine.msr(TSC_AUX)
+        return args[0] if offset is None else self._step.read((MSRS, offset), 4)
 
     def _effect(self, o: Operation, args: tuple[Expr, ...]) -> None:
         match o.opcode, o.attr:

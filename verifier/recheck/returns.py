@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import RFLAGS_LAYOUT
 from verifier.ir.ops import Access
 from verifier.machine.config import LDT_CODE
-from verifier.recheck.expression import Expr, and_, any_of, const, eq, extract, ite, offset, ule, ult, zext
+from verifier.recheck.expression import (
+    Expr,
+    and_,
+    any_of,
+    concat,
+    const,
+    eq,
+    extract,
+    ite,
+    not_,
+    offset,
+    ule,
+    ult,
+    zext,
+)
 from verifier.recheck.step import Fault, Mishap, Undecided
 from verifier.recheck.world import canonical, in_ldt, rule
 
@@ -98,7 +112,7 @@ def _check_stack_segment(step: Step, ss: Expr, code: Segment) -> None:
     if code.dpl == 3 and _in_ldt(step, ss, (_SS, _NP)):
         return
     segments = step.world.machine.segments.values()
-    good = [_means(ss, s, code.dpl) for s in segments if s.kind == "data" and s.dpl == code.dpl]
+    good = [_means(ss, s, code.dpl) for s in segments if _is_stack(s) and s.dpl == code.dpl]
     if code.long and code.dpl < 3:
         null = eq(extract(ss, 15, 2), const(0, 14))
         good += [eq(ss, const(code.dpl, 16)), and_(null, rule("any_null_ss"))]
@@ -114,10 +128,27 @@ def expect_loadable(step: Step, name: str, selector: Expr) -> None:
     for segment in step.world.machine.segments.values():
         if name != "ss":
             good += [_means(selector, segment, rpl) for rpl in range(4) if segment.dpl >= max(rpl, step.cpl)]
-        elif segment.kind == "data" and segment.dpl == step.cpl:
+        elif _is_stack(segment) and segment.dpl == step.cpl:
             good.append(_means(selector, segment, step.cpl))
     if not step.decide(any_of(good)):
         raise _bad(selector)
+
+
+def _is_stack(segment: Segment) -> bool:
+    return segment.kind == "data" and segment.writable
+
+
+def seen_by(step: Step, query: str, selector: Expr, otherwise: Expr) -> Expr:
+    """Rule I13: ZF in bit 32, the result of LSL, LAR, VERR or VERW below it."""
+    index, zf, value = extract(selector, 15, 2), extract(otherwise, 32, 32), extract(otherwise, 31, 0)
+    for segment in step.world.machine.segments.values():
+        here = eq(index, const(segment.selector >> 2, 14))
+        allowed = segment.dpl >= step.cpl and (query != "verw" or _is_stack(segment))
+        privileged = ult(const(segment.dpl, 2), extract(selector, 1, 0))
+        zf = ite(here, not_(privileged) if allowed else const(0, 1), zf)
+        if query == "lsl" and segment.limit is not None:
+            value = ite(here, const(segment.limit, 32), value)
+    return concat(ite(eq(index, const(0, 14)), const(0, 1), zf), value)
 
 
 def _field(flags: Expr, name: str) -> Expr:

@@ -50,9 +50,12 @@ def _free_pair(taken: Collection[int]) -> int:
 
 
 def _descriptor(segment: Segment) -> int:
-    access = 0x91 | segment.dpl << 5 | (0xA if segment.kind == "code" else 0x2)
-    flags = 0x8 | (0x2 if segment.long else 0x4)
-    return 0xFFFF | access << 40 | 0xF << 48 | flags << 52
+    kind = 0xA if segment.kind == "code" else 0x2 if segment.writable else 0
+    access = 0x91 | segment.dpl << 5 | kind
+    pages = segment.limit is None or segment.limit > 0xF_FFFF
+    flags = (0x8 if pages else 0) | (0x2 if segment.long else 0x4)
+    limit = 0xF_FFFF if segment.limit is None else segment.limit >> (12 if pages else 0)
+    return limit & 0xFFFF | access << 40 | limit >> 16 << 48 | flags << 52
 
 
 def idt(entries: Iterable[Entry], selector: int) -> bytes:

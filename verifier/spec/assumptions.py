@@ -74,12 +74,19 @@ def _home(contexts: Iterable[Context]) -> Iterator[str]:
 
 
 def _segments(segments: Iterable[Segment], ldt: bool) -> str:
-    kinds = {(True, "code"): "64-bit code", (False, "code"): "32-bit code", (False, "data"): "data"}
-    listed = (f"{s.selector & ~3:#x} ({kinds[s.long, s.kind]}, DPL {s.dpl})" for s in segments)
+    listed = (f"{s.selector & ~3:#x} ({_described(s)})" for s in segments)
     others = "every other selector is a bad one"
     if ldt:
         others = f"one of the LDT with RPL 3 is good or bad each time, since the LDT may change; {others}"
     return f"the segments are {_list(listed)}, all present and flat; {others}"
+
+
+def _described(segment: Segment) -> str:
+    kind = "data" if segment.writable else "read-only data"
+    if segment.kind == "code":
+        kind = "64-bit code" if segment.long else "32-bit code"
+    limit = "" if segment.limit is None else f", limit {segment.limit:#x}"
+    return f"{kind}, DPL {segment.dpl}{limit}"
 
 
 def _events(environment: Environment) -> str:

@@ -1,57 +1,23 @@
-"""Segments and IDT gates."""
+"""IDT gates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
 from verifier.errors import nearest
-from verifier.machine.config import MSRS, Gate, Region, Segment
+from verifier.machine.config import MSRS, Gate, Region
 from verifier.machine.events import EVENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from verifier.spec.document import Fields, Value
     from verifier.spec.names import Names
 
 IRQ_VECTOR = 0x20
 
-#: name -> selector unless the spec says otherwise, kind, DPL, whether 64-bit code.
-SEGMENTS: dict[str, tuple[int, Literal["code", "data"], int, bool]] = {
-    "kernel_cs": (0x10, "code", 0, True),
-    "kernel_ss": (0x18, "data", 0, False),
-    "user_cs": (0x33, "code", 3, True),
-    "user_ss": (0x2B, "data", 3, False),
-    "user32_cs": (0x23, "code", 3, False),
-}
-
 #: Faults that code can raise by itself: everything that does not come from outside, but for aborts.
 RAISABLE = tuple(e.name for e in EVENTS.values() if not e.asynchronous and e.name != "double_fault")
-
-
-def read_selectors(machine: Fields) -> dict[str, int]:
-    """The selectors by name. SpecError for one whose RPL does not fit, or two for one descriptor."""
-    given = machine["segments"].fields(SEGMENTS) if "segments" in machine else None
-    selectors: dict[str, int] = {}
-    for name, (default, _, dpl, _) in SEGMENTS.items():
-        value = given[name] if given and name in given else None
-        selector = value.integer(8, 0xFFFF) if value else default
-        if value and selector & 7 != dpl:
-            message = f"{name} must select the GDT with RPL {dpl}, {selector:#x} does not"
-            raise value.error(message, f"write {selector & ~7 | dpl:#x}")
-        taken = next((n for n, s in selectors.items() if s >> 3 == selector >> 3), None)
-        if taken:
-            where = value or machine["segments"]
-            raise where.error(f"{name} and {taken} select the same descriptor ({selector & ~7:#x})")
-        selectors[name] = selector
-    return selectors
-
-
-def segments_of(selectors: Mapping[str, int]) -> dict[int, Segment]:
-    """The descriptors by selector, RPL included."""
-    return {
-        selectors[name]: Segment(selectors[name], kind, dpl, long)
-        for name, (_, kind, dpl, long) in SEGMENTS.items()
-    }
 
 
 def code_label(value: Value, names: Names) -> int:

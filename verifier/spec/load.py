@@ -16,12 +16,13 @@ from verifier.spec.contracts import read_contracts, read_stubs
 from verifier.spec.document import Fields, read
 from verifier.spec.environment import read_contexts
 from verifier.spec.events import check_stacks, read_environment
-from verifier.spec.gates import read_gates, read_selectors, segments_of, stack_name
+from verifier.spec.gates import read_gates, stack_name
 from verifier.spec.model import Model
 from verifier.spec.msrs import read_msrs
 from verifier.spec.names import DataName, Names
 from verifier.spec.program import read_program
 from verifier.spec.properties import read_properties
+from verifier.spec.segments import read_segments, read_selectors
 from verifier.spec.sources import project_root, read_sources
 from verifier.spec.stacks import read_stacks
 
@@ -96,7 +97,7 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         program,
         regions,
         gates=read_gates(part, names, regions),
-        segments=segments_of(selectors),
+        segments=read_segments(part, selectors),
         contracts=read_contracts(spec, part, program, names, regions),
         contexts=contexts,
         kernel_cs=selectors["kernel_cs"],

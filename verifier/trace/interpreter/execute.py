@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from verifier.errors import LiftError
 from verifier.ir.evaluate import evaluate
 from verifier.ir.ops import Access
-from verifier.machine.config import MSR_CELLS
+from verifier.machine.config import MSR_CELLS, TSC_AUX
 from verifier.trace.interpreter.holes import Holes
 from verifier.trace.interpreter.memory import GENERAL_PROTECTION, canonical
 from verifier.trace.interpreter.returns import Returns
@@ -112,6 +112,13 @@ class Execution:
             return self._memory.read_msr(self.work, self._place_of_msr(args[0]))
         return self._puts.get(cell, self.work.cells[cell])
 
+    def _tsc_aux(self, _operation: Operation, args: tuple[int, ...]) -> int:
+        place = self._memory.place_of_msr(TSC_AUX)
+        return args[0] if place is None else self._memory.read_msr(self.work, place) & 0xFFFF_FFFF
+
+    def _descriptor(self, operation: Operation, args: tuple[int, ...]) -> int:
+        return self._selectors.look(str(operation.attr), args[0], self.work.cells["cpl"], args[1])
+
     def _wrmsr(self, _operation: Operation, args: tuple[int, ...]) -> None:
         self._expect_cpl0()
         cell = MSR_CELLS.get(args[0])
@@ -144,6 +151,8 @@ class Execution:
         "fault_if": _fault_if,
         "skip_if": _skip_if,
         "rdmsr": _rdmsr,
+        "tsc_aux": _tsc_aux,
+        "descriptor": _descriptor,
         "wrmsr": _wrmsr,
     }
 

@@ -126,7 +126,7 @@ class Returns:
             protect(cpl == 3 or not code.long or (ss & 3 != cpl and not any_rpl))
             return
         segment = self._segments.get(ss & 0xFFFC)
-        good = segment is not None and segment.kind == "data" and segment.dpl == ss & 3 == cpl
+        good = segment is not None and segment.kind == "data" and segment.writable and segment.dpl == ss & 3 == cpl
         protect(not good, ss)
 
     def _check_target(self, rip: int, code: Segment) -> int:

@@ -50,6 +50,22 @@ class Selectors:
             if not self._good(name, selector, work.cells["cpl"]):
                 raise Fault(GENERAL_PROTECTION, selector & 0xFFFC)
 
+    def look(self, query: str, selector: int, cpl: int, otherwise: int) -> int:
+        """What LSL, LAR, VERR or VERW finds: ZF in bit 32, 32 bits of result below (I13)."""
+        if selector < 4:
+            return 0
+        segment = None if selector & 4 else self._segments.get(selector >> 3)
+        if segment is None:
+            return otherwise
+        if segment.dpl < max(cpl, selector & 3):
+            return 0
+        if query == "verw" and (segment.kind == "code" or not segment.writable):
+            return 0
+        result = otherwise & 0xFFFF_FFFF
+        if query == "lsl" and segment.limit is not None:
+            result = segment.limit
+        return 1 << 32 | result
+
     def _good(self, name: str, selector: int, cpl: int) -> bool:
         rpl = selector & 3
         if selector < 4:
@@ -58,5 +74,5 @@ class Selectors:
         if segment is None:
             return False
         if name == "ss":
-            return segment.kind == "data" and segment.dpl == rpl == cpl
+            return segment.kind == "data" and segment.writable and segment.dpl == rpl == cpl
         return segment.dpl >= rpl and segment.dpl >= cpl
