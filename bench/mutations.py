@@ -48,7 +48,10 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """``index``: which node of the walk over a module is changed, and ``way``: which of the ways to change it."""
+    """``index``: which node of the walk over a module is changed, and ``way``: which of the ways to change it.
+
+    ``outside``: what is changed runs when the module is loaded, being part of no function.
+    """
 
     path: Path
     line: int
@@ -56,6 +59,7 @@ class Mutant:
     after: str
     index: int
     way: int
+    outside: bool
 
     @property
     def name(self) -> str:
@@ -64,37 +68,40 @@ class Mutant:
     def tree(self) -> ast.Module:
         """The module with the change; lines are where they were."""
         tree = ast.parse(self.path.read_text("utf-8"))
-        for index, (parent, field, at, node) in enumerate(_places(tree)):
+        for index, (parent, field, at, node, outside) in enumerate(_places(tree)):
             if index == self.index:
-                _put(parent, field, at, list(_changed(node))[self.way])
+                _put(parent, field, at, list(_changed(parent, node, outside))[self.way])
         return ast.fix_missing_locations(tree)
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its text."""
     tree = ast.parse(path.read_text("utf-8"))
-    for index, (_, _, _, node) in enumerate(_places(tree)):
-        for way, changed in enumerate(_changed(node)):
-            yield Mutant(path, getattr(node, "lineno", 0), _text(node), _text(changed), index, way)
+    for index, (parent, _, _, node, outside) in enumerate(_places(tree)):
+        for way, changed in enumerate(_changed(parent, node, outside)):
+            before, after = (_text(_rows(node)[way]), "nothing") if _rows(node) else (_text(node), _text(changed))
+            yield Mutant(path, getattr(node, "lineno", 0), before, after, index, way, outside)
 
 
 def _text(node: ast.AST) -> str:
     return " ".join(ast.unparse(node).split())[:90]
 
 
-Where = tuple[ast.AST, str, int | None, ast.AST]
+Where = tuple[ast.AST, str, int | None, ast.AST, bool]
 
 
-def _places(tree: ast.AST) -> Iterator[Where]:
-    """Every node that may be changed, with where it stands in its parent: not types, texts, assertions or raises."""
+def _places(tree: ast.AST, outside: bool = True) -> Iterator[Where]:
+    """Every node that may be changed, with where it stands in its parent, and whether that is outside all functions:
+    not types, texts, assertions or raises."""
     for field, value in ast.iter_fields(tree):
         if field in ("annotation", "returns", "decorator_list", "type_comment"):
             continue
         for at, node in enumerate(value) if isinstance(value, list) else ((None, value),):
             if not isinstance(node, ast.AST) or _is_left_alone(node):
                 continue
-            yield tree, field, at, node
-            yield from _places(node)
+            without = outside and not (isinstance(tree, ast.FunctionDef) and field == "body")
+            yield tree, field, at, node, without
+            yield from _places(node, without)
 
 
 def _is_left_alone(node: ast.AST) -> bool:
@@ -103,6 +110,10 @@ def _is_left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.Raise):
         return "Error" in ast.unparse(node) or "Unresolved" in ast.unparse(node)
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return True
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
+        return True
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("__all__", "__slots__"):
         return True
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
@@ -114,9 +125,11 @@ def _put(parent: ast.AST, field: str, at: int | None, node: ast.AST) -> None:
         getattr(parent, field)[at] = node
 
 
-def _changed(node: ast.AST) -> Iterator[ast.AST]:
-    """What may stand in a node's place."""
+def _changed(parent: ast.AST, node: ast.AST, outside: bool) -> Iterator[ast.AST]:
+    """What may stand in a node's place. Of tables outside functions, any row may be missing; no part of a row."""
     found = _OPERATORS.get(type(node))
+    if outside and _rows(node) and not isinstance(parent, (ast.Tuple, ast.List, ast.Set)):
+        found = _shorter
     for changed in found(node) if found is not None else ():
         yield ast.copy_location(changed, node)
 
@@ -172,6 +185,24 @@ def _call(node: ast.Call) -> Iterator[ast.AST]:
     if len(node.args) >= 2 and not any(isinstance(a, ast.Starred) for a in node.args):
         first, second, *rest = node.args
         yield ast.Call(node.func, [second, first, *rest], node.keywords)
+
+
+def _rows(node: ast.AST) -> list[ast.expr]:
+    """The rows of a table, empty for anything else."""
+    if isinstance(node, ast.Dict):
+        return [key for key in node.keys if key is not None] if None not in node.keys else []
+    if isinstance(node, ast.Set) or (isinstance(node, (ast.Tuple, ast.List)) and isinstance(node.ctx, ast.Load)):
+        return node.elts
+    return []
+
+
+def _shorter(node: ast.Dict | ast.Tuple | ast.List | ast.Set) -> Iterator[ast.AST]:
+    for i in range(len(_rows(node))):
+        other = copy.copy(node)
+        for field in ("keys", "values") if isinstance(node, ast.Dict) else ("elts",):
+            rows = getattr(node, field)
+            setattr(other, field, rows[:i] + rows[i + 1 :])
+        yield other
 
 
 _OPERATORS = {
