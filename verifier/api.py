@@ -62,7 +62,11 @@ class Outcome:
     @property
     def text(self) -> str:
         """Verdict, bound, reason, coverage and timeline, as the command line prints them."""
-        return verdict_text(self.result, self.trace)
+        return self.text_after({})
+
+    def text_after(self, told: dict[str, str]) -> str:
+        """The same, where a run that is in ``told`` (run to property) is not told again; else it is added."""
+        return verdict_text(self.result, self.trace, told)
 
     def __bool__(self) -> bool:
         return self.verdict == self.asked

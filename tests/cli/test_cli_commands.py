@@ -93,6 +93,14 @@ def test_a_verdict_says_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> 
         assert expected in out
 
 
+def test_a_run_that_breaks_several_properties_is_told_once(spec, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["prove", spec(("interrupted: [user: {gs: kernel}]", "interrupted: [user]"))])
+    verdicts = capsys.readouterr().out.split(": refuted")[1:]
+    assert len(verdicts) > 2
+    assert ["broken: a write outside" in v for v in verdicts] == [True] + [False] * (len(verdicts) - 1)
+    assert all("run       the same as that of context-restored" in v for v in verdicts[1:])
+
+
 def test_a_bound_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prove", TICKET, "-p", "context-restored", "--bound", "nmi=1,page_fault=1"]) == 0
     assert "up to nmi=1, page_fault=1" in capsys.readouterr().out

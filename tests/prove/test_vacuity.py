@@ -122,7 +122,7 @@ def test_a_hole_that_is_never_entered_is_noted(tmp_path: Path) -> None:
     model = write_model(tmp_path, program, {"p": "that: at_rest"}, events=events, idt=FAULTS, holes=holes)
     result = only(by_fixpoint(model))
     assert result.coverage.notes == ("dead was never entered",)
-    assert "dead was never entered" in verdict_text(result, None)
+    assert "dead was never entered" in verdict_text(result, None, {})
 
 
 def test_a_fault_that_no_environment_has_is_an_error(tmp_path: Path) -> None:

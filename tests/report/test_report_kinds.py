@@ -26,7 +26,7 @@ properties:
 HANDLERS = "invalid: addq $2, (%rsp)\niretq\nprotection: addq $8, %rsp\niretq\n"
 
 
-def judged(folder: Path, code: str, that: str, context: str = "user") -> Outcome:
+def judged(folder: Path, code: str, that: str, context: str = "user: {gs: kernel}") -> Outcome:
     (folder / "handler.s").write_text(f"nmi: {code}\n{HANDLERS}")
     (folder / "spec.yaml").write_text(SPEC.format(that=that, context=context))
     return load(folder / "spec.yaml").prove("it")

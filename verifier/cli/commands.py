@@ -53,6 +53,7 @@ def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[V
         for diagnostic in spec.model.machine.program.diagnostics:
             terminal.complain(diagnostic_text(diagnostic))
     outcomes: list[Outcome] = []
+    told: dict[str, str] = {}
     certificate = _certificate(arguments, spec)
     with Progress(arguments.spec, arguments.quiet) as progress:
         found = spec.outcomes(
@@ -70,7 +71,7 @@ def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[V
                 terminal.say(f"{assumptions_text(spec.model)}\n")
             outcomes.append(outcome)
             if not arguments.json:
-                terminal.say(_shown(outcome, arguments.quiet))
+                terminal.say(_shown(outcome, told, arguments.quiet))
     if arguments.json:
         order = [p.name for p in spec.properties]
         outcomes.sort(key=lambda o: order.index(o.name))
@@ -89,8 +90,8 @@ def _certificate(arguments: Namespace, spec: Specification) -> Certificate | Non
     return Certificate(spec.model)
 
 
-def _shown(outcome: Outcome, quiet: bool) -> str:
-    return f"{outcome.name}: {outcome.verdict}" if quiet else f"{outcome.text}\n"
+def _shown(outcome: Outcome, told: dict[str, str], quiet: bool) -> str:
+    return f"{outcome.name}: {outcome.verdict}" if quiet else f"{outcome.text_after(told)}\n"
 
 
 def lift(arguments: Namespace, terminal: Terminal, _tool: Tool) -> int:

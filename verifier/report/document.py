@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from verifier.errors import InternalError, VerifierError
 from verifier.report.changes import changed_bytes
 from verifier.report.timeline import broken
-from verifier.report.verdict import bound_of
+from verifier.report.verdict import bound_of, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,6 +57,7 @@ def result_entry(result: Result, trace: Trace | None) -> Json:
         "spec": str(result.model.path),
         "property": p.name,
         "that": p.text,
+        "at": places_of(result),
         "during": None if p.during is None else [item.text for item in p.during],
         "verdict": result.verdict,
         "bound": bound_of(result) or None,

@@ -47,10 +47,21 @@ def _any(result: Result) -> bool:
     return any(item.event == ANY for item in result.property.during or ())
 
 
-def verdict_text(result: Result, trace: Trace | None) -> str:
-    """Everything that is said of one property, but for the assumptions, which are the specification's."""
+def places_of(result: Result) -> list[str] | str:
+    """Where the property is asked: labels, ``always`` (at every boundary) or ``outermost-return``."""
+    at, program = result.property.at, result.model.machine.program
+    return [program.describe(address) for address in sorted(at)] if isinstance(at, frozenset) else at
+
+
+def verdict_text(result: Result, trace: Trace | None, told: dict[str, str]) -> str:
+    """Everything that is said of one property, but for the assumptions, which are the specification's.
+
+    ``told``: the runs that were shown before, each with its property. They are not shown again; a new one is added.
+    """
     lines = [f"{result.property.name}: {result.verdict}{_expectation(result)}"]
     lines += _wrapped("that", result.property.text)
+    places = places_of(result)
+    lines += _wrapped("at", places if isinstance(places, str) else ", ".join(places))
     lines += _wrapped("bound", bound_text(result))
     if result.reason:
         lines += _wrapped("reason", result.reason)
@@ -58,7 +69,10 @@ def verdict_text(result: Result, trace: Trace | None) -> str:
     work = f"{result.states} states, {result.solver_queries} queries, {result.seconds:.2f} s"
     lines.append(f"  {'search':9} {work}")
     if trace is not None:
-        lines += ["", *_indented(timeline(trace))]
+        run = timeline(trace)
+        name = told.setdefault(run, result.property.name)
+        same = name != result.property.name
+        lines += _wrapped("run", f"the same as that of {name}") if same else ["", *_indented(run)]
     return "\n".join(lines)
 
 

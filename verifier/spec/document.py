@@ -44,6 +44,13 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:40])
 
 
+#: What could stand at a key that is missing.
+_FOR_EXAMPLE = {
+    "gate": "interrupt", "that": "progress", "interrupted": "[user, kernel]",
+    "events": "{nmi: any}", "from_top": "8", "kind": "data",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """The text of one file: makes spans from character positions."""
@@ -132,7 +139,7 @@ class Value:
         for name in required:
             if name not in found:
                 where = self.path or "the specification"
-                raise self.error(f"{where} has no '{name}'", f"add '{name}: …'")
+                raise self.error(f"{where} has no '{name}'", f"add '{name}: {_FOR_EXAMPLE.get(name, '…')}'")
         return Fields(self, found)
 
     def items(self) -> list[Value]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from verifier.errors import nearest
 from verifier.ir.cells import CELLS
@@ -57,10 +57,11 @@ def _context(key: Value, name: str, changes: Value | None, selectors: Mapping[st
     if cpl is None:
         hint = nearest(name, _CPL) or f"write '- {name}: {{cpl: 0}}'"
         raise key.error(f"nothing says at which CPL '{name}' runs", hint)
-    side = "kernel" if cpl == 0 else "user"
+    own: Literal["kernel", "user"] = "kernel" if cpl == 0 else "user"
+    side: str = own
     cs, ss, stack = selectors[f"{side}_cs"], selectors[f"{side}_ss"], INTERRUPTED if cpl == 0 else None
     if fields is None:
-        return Context(name, cpl, cs, ss, side, stack, dict(FIXED_BY_DEFAULT))
+        return Context(name, cpl, cs, ss, own, stack, dict(FIXED_BY_DEFAULT))
     stack = fields.get("stack", lambda v: _stack(v, cpl), stack)
     ldt = tuple(x for x in ("cs", "ss") if x in fields and _is_ldt(fields[x], cpl))
     gs = fields.get("gs", lambda v: v.choice(_GS_BASES, "GS base"), side)

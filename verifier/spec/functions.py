@@ -68,7 +68,8 @@ def call_function(scope: Scope, call: Tree[Token], arguments: Arguments, value: 
 
 
 def unknown_function(scope: Scope, token: Token) -> Exception:
-    return scope.error(token, f"unknown function '{token}'", nearest(str(token), FUNCTIONS))
+    hint = nearest(str(token), FUNCTIONS) or f"the functions are {', '.join(FUNCTIONS)}"
+    return scope.error(token, f"unknown function '{token}'", hint)
 
 
 def _expect(scope: Scope, call: Tree[Token], arguments: Arguments, count: int, message: str) -> None:
