@@ -186,9 +186,9 @@ def lab(source: random.Random, built: Program, *, fixed: bool, played: bool = Fa
     """A machine with random gates.
 
     ``fixed``: its regions have addresses; else they are anywhere. ``played``: without IST slots in memory
-    and MCG_STATUS, which a replay does not have.
+    and other model-specific registers, which a machine does not have.
     """
-    bases = BASES | {"table": TABLE_SYMBOL}
+    bases = {name: base for name, base in BASES.items() if not (played and name == MSRS)} | {"table": TABLE_SYMBOL}
     if fixed and source.random() < 0.3:
         bases["other"] = EDGE
     stacks = ("nmi_ist", "other", None)
@@ -208,7 +208,7 @@ def lab(source: random.Random, built: Program, *, fixed: bool, played: bool = Fa
         return None if anywhere and name != "table" else bases[name]
 
     data = (Datum("flag", 0x20, 1), Datum("slot", 0x28, 8))
-    msrs = (Datum("msr_0x48", 0, 8), *(() if played else (Datum("msr_0x17a", 8, 8),)))
+    msrs = (Datum("msr_0x48", 0, 8), Datum("msr_0x17a", 8, 8))
     regions = (
         Region("nmi_ist", "stack", SIZE, at("nmi_ist")),
         Region("rsp0", "stack", SIZE, at("rsp0")),
@@ -216,7 +216,7 @@ def lab(source: random.Random, built: Program, *, fixed: bool, played: bool = Fa
         Region("percpu", "percpu", SIZE, at("percpu"), data=data, alignment=64),
         Region("table", "data", 32, at("table"), writable=False, contents=bytes(range(0x30, 0x50))),
         Region("other", "stack", SIZE, at("other"), alignment=8),
-        Region(MSRS, "msr", 16, MSR_ADDRESS, 8, msrs),
+        *(() if played else (Region(MSRS, "msr", 16, MSR_ADDRESS, 8, msrs),)),
     )
     hidden = contract(source)
     machine = MachineConfig(

@@ -29,6 +29,7 @@ general_protection: addq $8, %rsp
 debug: iretq
 breakpoint: iretq
 invalid_opcode: iretq
+divide_error: iretq
 """
 SPEC = """
 format: 1
@@ -43,13 +44,15 @@ machine:
     debug: {{entry: debug, gate: interrupt}}
     breakpoint: {{entry: breakpoint, gate: interrupt, dpl: 3}}
     invalid_opcode: {{entry: invalid_opcode, gate: interrupt}}
+    divide_error: {{entry: divide_error, gate: interrupt}}
   percpu: {{seen: {{size: 8}}, slot: {{size: 8, initially: nmi_ist.top}}}}
 {machine}
 environment:
   interrupted: [{context}]
   events: {{nmi: any, page_fault: {{at: anywhere}}, general_protection: {{at: memory}}, debug: {{at: anywhere}},
-           breakpoint: {{at: anywhere}}, invalid_opcode: {{at: [store]}}}}
-  outermost: [nmi, page_fault]
+           breakpoint: {{at: anywhere}}, invalid_opcode: {{at: [store]}},
+           divide_error: {{at: [store]}}}}
+  outermost: [nmi, page_fault, general_protection, debug, breakpoint, invalid_opcode, divide_error]
 properties: {{subject: {{that: "{that}", during: [{during}]}}}}
 """
 ROWS = [
@@ -61,9 +64,10 @@ ROWS = [
     ("unreachable(breakpoint)", "nmi, breakpoint at store"),
     ("unreachable(invalid_opcode)", "nmi, invalid_opcode at store"),
 ]
+#: What the interrupted context raises.
+EVENTS = ["page_fault", "general_protection", "debug", "breakpoint", "invalid_opcode", "divide_error"]
 #: what is played, more of the machine, the context, the stack of NMIs, what is said
 REFUSED = [
-    ("page_fault", "", "user", "nmi_ist", "cannot let the interrupted context raise page_fault"),
     ("nmi", "  msrs: {0x48: {}}", "user", "nmi_ist", r"lists model-specific registers"),
     ("nmi", "", "user: {ss: ldt}", "nmi_ist", "a replay has no LDT"),
     ("nmi", "", "user", "{slot: slot}", "the IST slot of nmi is in memory"),
@@ -71,7 +75,7 @@ REFUSED = [
 
 
 def run(
-    folder: Path, that: str, during: str, machine: str = "", context: str = "user", stack: str = "nmi_ist"
+    folder: Path, that: str, during: str, machine: str = "", context: str = "user: {gs: kernel}", stack: str = "nmi_ist"
 ) -> Trace:
     (folder / "nmi.s").write_text(TEXT)
     text = SPEC.format(that=that, during=during, machine=machine, context=context, stack=stack)
@@ -85,6 +89,18 @@ def run(
 @pytest.mark.parametrize(("that", "during"), ROWS)
 def test_a_machine_agrees(tmp_path: Path, that: str, during: str, machine: str) -> None:
     trace = run(tmp_path, that, during)
+    replayed = Specification(trace.model).replay(trace, machine)
+    assert replayed.report is not None, replayed.why_not
+    assert not replayed.report.differs, replayed.report
+    assert replayed.report.steps == len(trace.steps)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("context", ["user", "user: {cs: 0x23}", "kernel"])
+@pytest.mark.parametrize("event", EVENTS)
+def test_the_interrupted_context_raises_an_event(tmp_path: Path, event: str, context: str, machine: str) -> None:
+    """Rules E1, E4, E5 and E6."""
+    trace = run(tmp_path, f"unreachable({event})", event, context=context)
     replayed = Specification(trace.model).replay(trace, machine)
     assert replayed.report is not None, replayed.why_not
     assert not replayed.report.differs, replayed.report

@@ -27,7 +27,7 @@ def _short_pop(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     size, cells = return_size(machine, leg), leg.before.cells
     if size is None or size == 64 or cells["nt"]:
         return {}
-    rip, cs, flags = items(leg, 3, size // 8)
+    rip, cs, flags = items(machine, leg, 3, size // 8)
     code = machine.segments.get(cs & 0xFFFF)
     if code is None or code.kind != "code" or code.dpl != cells["cpl"] or cs & 3 != cells["cpl"]:
         return {}

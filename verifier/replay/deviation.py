@@ -58,9 +58,20 @@ def return_size(machine: MachineConfig, leg: Leg, opcode: str = "iret") -> int |
     return last.attr if last.opcode == opcode and isinstance(last.attr, int) else None
 
 
-def items(leg: Leg, count: int, size: int) -> list[int]:
-    """What lies on the stack, in items of ``size`` bytes."""
-    return [leg.before.read(leg.before.cells["rsp"] + i * size & MASK, size) for i in range(count)]
+def items(machine: MachineConfig, leg: Leg, count: int, size: int) -> list[int]:
+    """What lies on the stack, in items of ``size`` bytes: also in read-only memory, which no state holds."""
+    fixed = [r for r in machine.regions.values() if not r.writable and r.address is not None]
+
+    def byte(address: int) -> int:
+        for region in fixed:
+            offset = address - (region.address or 0)
+            if 0 <= offset < region.size:
+                return region.contents[offset]
+        return leg.before.memory.get(address, 0)
+
+    bottom = leg.before.cells["rsp"]
+    data = bytes(byte(bottom + i & MASK) for i in range(count * size))
+    return [int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size)]
 
 
 def returned(leg: Leg, right: Values, size: int, registers: Mapping[str, int], flags: int) -> Values:

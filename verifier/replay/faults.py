@@ -1,4 +1,6 @@
-"""Faults that strike in code that is not shown: a real instruction that raises them, put where the fault is to be.
+"""Faults that no instruction there means, in the text, in code that is not shown and in the interrupted context.
+
+A real instruction that raises them is put where the fault is to be.
 
 The page of the code is exchanged for a scratch page with the instruction, and put back after the step; code that was
 executed before is never changed, since emulators remember it. None of the instructions touches a register or a flag.
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
     from verifier.replay.machine import Machine
 
 
-_WRITE = 2
+_WRITE, _USER = 2, 4
+#: An instruction is at most this long, in bytes.
+LONGEST = 15
+#: The prefix %ss:.
+_SS = b"\x36"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +37,39 @@ class Raiser:
     cr2: int | None = None
 
 
-def raiser(image: Image, event: str, error: int | None, cr2: int | None) -> Raiser:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a fault is to be raised. ``wide``: by 64-bit code, not 32-bit code."""
+
+    rip: int
+    cpl: int
+    wide: bool
+
+    def access(self, opcode: bytes, content: bytes) -> bytes:
+        """An instruction whose opcode and ModRM lead to ``content`` behind it; through SS, since DS may be null."""
+        if self.wide:
+            return opcode + bytes(4) + content
+        return _SS + opcode + struct.pack("<I", self.rip + 7) + content
+
+
+def raiser(image: Image, event: str, place: Place, error: int | None, cr2: int | None) -> Raiser:
     """The code for a fault, with the error code and CR2 that are wanted as far as there is an instruction for them.
 
     Raises Unsupported.
     """
     if event == "page_fault":
-        return _page_fault(image, error or 0, cr2 or 0)
+        return _page_fault(image, place, error or 0, cr2 or 0)
     if event == "general_protection":
-        return _general_protection(error or 0)
+        return _general_protection(place, error or 0)
+    if event == "divide_error":
+        return Raiser(place.access(b"\xf6\x35", b"\0"))
     if event not in _PLAIN:
-        raise Unsupported(f"a replay cannot raise {event} inside code that is not shown")
+        raise Unsupported(f"a replay has no instruction that raises {event} in place of any other")
     return _PLAIN[event]
 
 
-#: DIVB of the zero byte behind it; INT 1; INT3; INT 4; UD2.
+#: INT 1; INT3; INT 4; UD2. (A #DE is DIVB of the zero byte behind it.)
 _PLAIN = {
-    "divide_error": Raiser(b"\xf6\x35\0\0\0\0\0"),
     "debug": Raiser(b"\xcd\x01", 2),
     "breakpoint": Raiser(b"\xcc", 1),
     "overflow": Raiser(b"\xcd\x04", 2),
@@ -55,18 +77,27 @@ _PLAIN = {
 }
 
 
-def _page_fault(image: Image, error: int, cr2: int) -> Raiser:
-    """A read or write (bit 1 of the error code) of AL at CR2, or of a page of the window that does not exist."""
-    reachable = cr2 >> 47 in (0, 0x1FFFF) and cr2 & -PAGE not in image.entries and cr2 >> 39 != image.window >> 39
-    address = cr2 if reachable else image.window + (1 << 38) + cr2 % PAGE
+def _page_fault(image: Image, place: Place, error: int, cr2: int) -> Raiser:
+    """A read or write (bit 1 of the error code) of AL at CR2, or of another page that does not exist."""
+    canonical = cr2 >> 47 in (0, 0x1FFFF) and cr2 >> 39 != image.window >> 39
+    if (canonical if place.wide else cr2 >> 32 == 0) and cr2 & -PAGE not in image.entries:
+        address = cr2
+    elif place.wide:
+        address = image.window + (1 << 38) + cr2 % PAGE
+    else:
+        address = next(p for p in range(PAGE, 1 << 32, PAGE) if p not in image.entries) + cr2 % PAGE
     opcode = b"\xa2" if error & _WRITE else b"\xa0"
-    return Raiser(opcode + struct.pack("<Q", address), 0, error & _WRITE, address)
+    code = opcode + struct.pack("<Q", address) if place.wide else _SS + opcode + struct.pack("<I", address)
+    return Raiser(code, 0, error & _WRITE | (_USER if place.cpl == 3 else 0), address)
 
 
-def _general_protection(error: int) -> Raiser:
-    """A load of DS by a selector outside the GDT, which stands behind the instruction; or of AL from a bad address."""
+def _general_protection(place: Place, error: int) -> Raiser:
+    """A load of DS by a selector outside the GDT, which stands behind the instruction; or of AL from a bad address;
+    or HLT, which only CPL 0 may."""
     if error & 0xFFFC and error >> 16 == 0:
-        return Raiser(b"\x8e\x1d\0\0\0\0" + struct.pack("<H", error | 4), 0, error & 0xFFFC | 4)
+        return Raiser(place.access(b"\x8e\x1d", struct.pack("<H", error | 4)), 0, error & 0xFFFC | 4)
+    if place.cpl == 3:
+        return Raiser(b"\xf4", 0, 0)
     return Raiser(b"\xa0" + struct.pack("<Q", 1 << 63), 0, 0)
 
 
@@ -89,12 +120,17 @@ class Scratch:
         return self._used[key]
 
     def step_with(self, address: int, code: bytes) -> None:
-        """One step of the machine with ``code`` in place of what stands at an address."""
+        """One step of the machine with ``code`` in place of what stands at an address.
+
+        Raises Unsupported where that lies at the edge of the canonical addresses.
+        """
         saved = {}
         for page in pages_of(address, len(code)):
             first = max(page, address)
             part = code[first - address : page + PAGE - address]
-            entry = self._image.entries[page]
+            entry = self._image.entries.get(page)
+            if entry is None:
+                raise Unsupported(f"there is no room at {address:#x} for an instruction that raises a fault")
             saved[page] = self._machine.load(entry, 8)
             self._exchange(page, struct.pack("<Q", self.page(first - page, part) | OPEN))
         self._machine.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from verifier.asm.program import GENERAL_REGISTERS
 from verifier.ir.cells import RFLAGS_LAYOUT, SELECTORS
 from verifier.machine.events import BROKEN_CONTRACT, EVENTS, NO_RETURN
 from verifier.replay.deviations import known
-from verifier.replay.faults import Scratch, raiser
+from verifier.replay.faults import Place, Scratch, raiser
 from verifier.replay.hidden import is_hidden, ran_on, unblocks
 from verifier.replay.lent import Lent
 from verifier.replay.machine import MORE, Shutdown, Unsupported
@@ -17,7 +18,7 @@ from verifier.replay.probe import unblock
 from verifier.trace.confirm import rflags
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from verifier.asm.program import Instruction
     from verifier.replay.course import Course, Leg
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from verifier.trace.run import ConcreteState, Move
 
 _BASES = ("fs_base", "gs_base", "kernel_gs_base")
-_DOUBLE_FAULT, _PAGE_FAULT = 8, 14
+_DEBUG, _DOUBLE_FAULT, _PAGE_FAULT = 1, 8, 14
 _RF = 1 << 16
 _WILD = ("wild-read", "wild-write")
 #: Ends that only the specification knows of.
@@ -200,22 +201,37 @@ class Follower:
         """Let a real instruction raise the fault, and see to it that the values chosen for it are there afterwards."""
         move, after = step.leg.move, step.leg.outcome.state
         error, cr2 = self._error_code(step), _choice(move, "fault.cr2")
-        source = raiser(self._image, move.action, error, cr2)
         now = self._machine.read()
+        cpl = step.leg.before.cells["cpl"]
+        place = Place(now["rip"], cpl, not self._image.is_narrow(now["cs"]))
+        source = raiser(self._image, move.action, place, error, cr2)
         first = now["rip"] - source.before
         if now["rflags"] & _RF and not EVENTS[move.action].saved_rf:  # whether a trap saves RF=1 is not stated
-            place = (after.cells["rsp"] + 16, 8)
-            step.set[place], step.right[place] = step.right[place], step.right[place] & ~_RF
+            saved = (after.cells["rsp"] + 16, 8)
+            step.set[saved], step.right[saved] = step.right[saved], step.right[saved] & ~_RF
             now["rflags"] &= ~_RF
         self._machine.write({"rip": first, "rflags": now["rflags"]})
-        self._scratch.step_with(first, source.code)
+        with self._open_gate(_DEBUG if move.action == "debug" and cpl == 3 else None):
+            self._scratch.step_with(first, source.code)
         if move.action == "debug" and "dr6" in step.right:
             step.set["dr6"], step.right["dr6"] = after.cells["dr6"], step.leg.before.cells["dr6"]
         if source.cr2 is not None and source.cr2 != cr2:
             step.set["cr2"], step.right["cr2"] = after.cells["cr2"], source.cr2
         if source.error is not None and source.error != error and step.leg.outcome.delivered[-1] == move.action:
-            place = (after.cells["rsp"], 8)
-            step.set[place], step.right[place] = step.right[place], source.error
+            code = (after.cells["rsp"], 8)
+            step.set[code], step.right[code] = step.right[code], source.error
+
+    @contextmanager
+    def _open_gate(self, vector: int | None) -> Iterator[None]:
+        """Let CPL 3 use a gate by INT n for one step, which then plays an event that no DPL keeps away."""
+        if vector is None:
+            yield
+            return
+        at = self._image.idt + 16 * vector + 5
+        saved = self._machine.load(at, 1)
+        self._machine.store(at, bytes([saved[0] | 3 << 5]))
+        yield
+        self._machine.store(at, saved)
 
     @staticmethod
     def _error_code(step: _Step) -> int | None:

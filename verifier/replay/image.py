@@ -84,6 +84,10 @@ class Image:
     kernel_ss: int
     narrow: frozenset[int]
 
+    def is_narrow(self, cs: int) -> bool:
+        """Whether CS selects code that is not 64-bit."""
+        return cs in self.narrow
+
     def at(self, piece: str) -> dict[str, int]:
         """The registers that let a piece of the monitor run next: at CPL 0, with no flag set."""
         return {"cs": self.kernel_cs, "ss": self.kernel_ss, "rip": self.symbols[piece], "rflags": NO_FLAGS}

@@ -113,7 +113,7 @@ class Qemu:
 
     def read(self) -> dict[str, int]:
         found = self._read()
-        if found["cs"] in self._image.narrow:
+        if self._image.is_narrow(found["cs"]):
             with self._wide(found["cs"], found["cs"]):
                 found = self._read() | {"cs": found["cs"]}
         return found
@@ -135,7 +135,7 @@ class Qemu:
     @contextmanager
     def _wide(self, before: int, after: int) -> Iterator[None]:
         """QEMU shows and sets no more than the lower halves of registers unless CS is a 64-bit segment."""
-        narrow = before in self._image.narrow
+        narrow = self._image.is_narrow(before)
         if narrow:
             self._set("cs", self._image.kernel_cs)
         yield

@@ -88,7 +88,7 @@ def _bad_target(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     """The return is made, and the fetch at its target faults in the next step."""
     if return_size(machine, leg) != 64 or leg.before.cells["nt"]:
         return {}
-    rip, cs, flags, rsp, ss = items(leg, 5, 8)
+    rip, cs, flags, rsp, ss = items(machine, leg, 5, 8)
     if rip >> 47 in (0, 0x1FFFF):
         return {}
     registers = {"rip": rip, "cs": cs & 0xFFFF, "ss": ss & 0xFFFF, "rsp": rsp}
@@ -120,7 +120,7 @@ def _bad_branch(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     instruction = _instruction(machine, leg)
     if instruction is None or leg.outcome.delivered[-1:] != ("general_protection",):
         return {}
-    target = _target(instruction, leg)
+    target = _target(machine, instruction, leg)
     if target is None or canonical(target):
         return {}
     rsp = leg.before.cells["rsp"] + {"jmp": 0, "call": -8, "ret": 8}[instruction.mnemonic] & MASK
@@ -130,10 +130,10 @@ def _bad_branch(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     return wrong
 
 
-def _target(instruction: Instruction, leg: Leg) -> int | None:
+def _target(machine: MachineConfig, instruction: Instruction, leg: Leg) -> int | None:
     """Where a near branch through a register, or a RET, goes."""
     if instruction.mnemonic == "ret" and not instruction.operands:
-        return leg.before.read(leg.before.cells["rsp"], 8)
+        return items(machine, leg, 1, 8)[0]
     if instruction.mnemonic in ("jmp", "call") and isinstance(instruction.operands[0], Reg):
         return leg.before.cells[instruction.operands[0].name]
     return None
@@ -183,7 +183,7 @@ def _wide_rip(machine: MachineConfig, leg: Leg, right: Values) -> Values:
     instruction = _instruction(machine, leg)
     if instruction is None or instruction.mnemonic != "iret" or leg.outcome.delivered:
         return {}
-    rip = leg.before.read(leg.before.cells["rsp"], 8)
+    (rip,) = items(machine, leg, 1, 8)
     return {"rip": rip} if rip & 0xFFFF_FFFF == right.get("rip") and rip != right["rip"] else {}
 
 

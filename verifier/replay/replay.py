@@ -11,6 +11,7 @@ from verifier.machine.config import MSRS
 from verifier.machine.events import EVENTS
 from verifier.replay.bochs import Bochs
 from verifier.replay.course import adapted, course_of, still_broken
+from verifier.replay.faults import LONGEST
 from verifier.replay.follow import Follower, Report
 from verifier.replay.image import build, plan_of
 from verifier.replay.machine import MachineError, Shutdown, Unsupported
@@ -19,9 +20,9 @@ from verifier.replay.stub import tool
 from verifier.trace.run import Disagreement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from verifier.replay.course import Course
+    from verifier.replay.course import Course, Leg
     from verifier.trace.trace import Trace
 
 #: What a run can be replayed on besides the interpreter.
@@ -104,9 +105,7 @@ def on_machine(course: Course, name: str) -> tuple[Report, Course]:
     _expect_replayable(course)
     course = adapted(course, kind.rules, _loadable(course))
     touched = [place for leg in course.legs for place in leg.outcome.chosen]
-    # an instruction that traps is put in front of the place where it strikes (`verifier.replay.faults`)
-    traps = ("debug", "breakpoint", "overflow")
-    touched += [(leg.before.rip - 2, 2) for leg in course.legs if leg.move.action in traps]
+    touched += [place for leg in course.legs for place in _raised_at(leg)]
     image = build(plan_of(course.machine, course.start, touched))
     with kind(image) as machine:
         now = machine.read()
@@ -114,10 +113,23 @@ def on_machine(course: Course, name: str) -> tuple[Report, Course]:
         return Follower(machine, image, course).follow(), course
 
 
+def _raised_at(leg: Leg) -> Iterator[tuple[int, int]]:
+    """Where an instruction is put that raises an event (`verifier.replay.faults`): one that traps, in front of it."""
+    event, rip = EVENTS.get(leg.move.action), leg.before.rip
+    if event is None or event.asynchronous:
+        return
+    yield rip, min(LONGEST, (1 << 47) - rip % (1 << 47))
+    if event.name in ("debug", "breakpoint", "overflow"):
+        yield rip - 2, 2
+
+
 def _loadable(course: Course) -> dict[str, int]:
-    """Data segment registers that select nothing in the GDT become null: no processor can hold them."""
+    """Data segment registers that select nothing in the GDT become null: no processor can hold them. Nor has 32-bit
+    code an RSP above 4 GB on every one."""
     cells, segments = course.start.state.cells, {s & ~3 for s in course.machine.segments}
-    return {n: 0 for n in ("ds", "es", "fs", "gs") if cells[n] & ~3 and cells[n] & ~3 not in segments}
+    changed = {n: 0 for n in ("ds", "es", "fs", "gs") if cells[n] & ~3 and cells[n] & ~3 not in segments}
+    code = course.machine.segments.get(cells["cs"])
+    return changed | ({} if code is not None and code.long else {"rsp": cells["rsp"] & 0xFFFF_FFFF})
 
 
 def _expect_usual(course: Course) -> None:
@@ -130,11 +142,6 @@ def _expect_usual(course: Course) -> None:
     for name in ("cs", "ss"):
         if cells[name] & ~3 and all(s.selector & ~3 != cells[name] & ~3 for s in machine.segments.values()):
             raise UsageError(f"{name} of the interrupted context means no segment: a replay cannot load it")
-    for number, leg in enumerate(course.legs, 1):
-        event, before = EVENTS.get(leg.move.action), leg.before
-        at_home = before.rip == course.start.home and before.cells["cpl"] == cells["cpl"]
-        if event is not None and not event.asynchronous and at_home:
-            raise UsageError(f"step {number}: a replay cannot let the interrupted context raise {event.name}")
 
 
 def _expect_replayable(course: Course) -> None:
