@@ -74,7 +74,7 @@ def _only_founder(way_back: Any) -> Any:
 
 
 def _same_names(renaming: Any) -> Any:
-    return lambda put, given: lambda t: t if t.op == "havoc" else put(t)
+    return lambda put, given, names: lambda t: t if t.op == "havoc" else put(t)
 
 
 SABOTAGES = (

@@ -50,7 +50,7 @@ TEXTS: dict[str, Callable[[], bytes]] = {
     "NUL bytes": lambda: b"\0" * 1000,
     "a list": lambda: b"[]\n",
     "another format": lambda: first_line().replace(b"verifier certificate", b"verifier trace"),
-    "another version": lambda: first_line().replace(b'"version":1', b'"version":2'),
+    "another version": lambda: first_line().replace(b'"version":1', b'"version":3'),
     "deep nesting": lambda: b"[" * 100_000 + b"\n",
     "deep objects": lambda: b'{"a":' * 100_000 + b"\n",
     "a long line": lambda: b'"' + b"a" * (2 << 20) + b'"\n',

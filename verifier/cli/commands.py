@@ -45,8 +45,8 @@ def refute(arguments: Namespace, terminal: Terminal, tool: Tool) -> int:
 
 
 def _judge(arguments: Namespace, terminal: Terminal, tool: Tool, code: Mapping[Verdict, int]) -> int:
-    if arguments.routines and (arguments.bound is not None or arguments.certificate is not None):
-        raise UsageError("--routines: there is no such search with a bound or a certificate", None, "leave it out")
+    if arguments.routines and arguments.bound is not None:
+        raise UsageError("--routines: there is no such search with a bound", None, "leave it out")
     spec = load(arguments.spec)
     text = not arguments.json and not arguments.quiet
     if text:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from verifier.explore.routine import Call
     from verifier.explore.schedule import Ghost
     from verifier.machine.state import State
@@ -87,6 +89,7 @@ class Graph:
     """What a search found. ``complete``: nothing reachable was left out; otherwise ``limit`` says what was hit.
 
     ``returns``: where each node leads that leaves a nested run (`verifier.explore.routine`), by the context struck.
+    ``resumed``: of nodes that a nested run led back to, the context, and the names of the run's havoc variables there.
     """
 
     starts: list[Node] = field(default_factory=list)
@@ -96,6 +99,7 @@ class Graph:
     limit: str = ""
     merges: int = 0
     returns: dict[Node, dict[Call, list[Node | End]]] = field(default_factory=dict)
+    resumed: dict[Node, tuple[Call, Mapping[Term, Term]]] = field(default_factory=dict)
 
     @property
     def states(self) -> int:

@@ -4,7 +4,7 @@ once for all boundaries that it cannot tell apart."""
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import End, Graph, Node
@@ -19,7 +19,7 @@ from verifier.machine.step import EXECUTE
 from verifier.terms import TRUE, Term, substitute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from verifier.explore.schedule import Ghost
     from verifier.machine.state import State
@@ -175,12 +175,12 @@ class Nested(Fixpoint):
         back = self._put_back(call, left, routine)
         if back is None:
             return
-        state, target, changed = back
-        writes, feeds = _flow(call, changed)
-        for edge in self.stepper.resume(state, target, call.edge.action):
-            self._back(call, left, replace(edge, writes=writes, feeds=feeds, delivered=call.edge.delivered))
+        writes, feeds = _flow(call, back.changed)
+        for edge in self.stepper.resume(back.state, back.target, call.edge.action):
+            whole = replace(edge, writes=writes, feeds=feeds, delivered=call.edge.delivered)
+            self._back(call, left, whole, back.names)
 
-    def _back(self, call: Call, left: Node, edge: Edge) -> None:
+    def _back(self, call: Call, left: Node, edge: Edge, names: Mapping[Term, Term]) -> None:
         """Control is back in the context, as an edge says, or at home, or lost."""
         node, ghost, back = call.node, self._arrive(left.ghost, edge), self.graph.returns.setdefault(left, {})
         self.recogniser.step(node, edge)
@@ -194,13 +194,14 @@ class Nested(Fixpoint):
         events, steps = _length(left)
         target = Node(edge.state, ghost, call.entry.events + events, call.entry.steps + steps, node, edge, left=left)
         node.successors.append((edge, target))
+        self.graph.resumed[target] = call, names
         back.setdefault(call, []).append(target)
         self._meet(target)
 
-    def _put_back(self, call: Call, left: Node, routine: Routine) -> tuple[State, Term, dict[int, Term]] | None:
-        """The state of a context after the nested run, where it goes, and the locations that the run has changed, with
-        its terms; None if what matters of the run is impossible in the context."""
-        leaf = _renaming(putting(self._layout, call.full), routine.given)
+    def _put_back(self, call: Call, left: Node, routine: Routine) -> _Back | None:
+        """None if what matters of the run is impossible in the context."""
+        names: dict[Term, Term] = {}
+        leaf = _renaming(putting(self._layout, call.full), routine.given, names)
         done: dict[Term, Term] = {}
         begun, over = routine.founder.entry.state, left.state
         assert over.target is not None
@@ -228,12 +229,24 @@ class Nested(Fixpoint):
             call.full, cells=tuple(cells), memory=memory, path=path,
             nmi_blocked=over.nmi_blocked, nmi_pending=over.nmi_pending,
         )  # fmt: skip
-        return state, target, changed
+        return _Back(state, target, changed, names)
 
 
-def _renaming(put: Callable[[Term], Term], given: frozenset[Term]) -> Callable[[Term], Term]:
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """``state`` of a context after a nested run, where it goes, the locations that the run has changed, with its terms,
+    and what the run's havoc variables are called in the state."""
+
+    state: State
+    target: Term
+    changed: dict[int, Term]
+    names: Mapping[Term, Term]
+
+
+def _renaming(
+    put: Callable[[Term], Term], given: frozenset[Term], names: dict[Term, Term]
+) -> Callable[[Term], Term]:
     """Puts values for params, and new havoc variables for those of a run: it stands for many."""
-    names: dict[Term, Term] = {}
 
     def leaf(t: Term) -> Term:
         if t.op == "param" or t in given:

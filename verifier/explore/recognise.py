@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from verifier.explore.graph import cost_of
-from verifier.ir.cells import CELL_INDEX, FLAGS
+from verifier.ir.cells import CELL_INDEX
 from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
 from verifier.machine.step import Edge
@@ -239,8 +239,6 @@ class Recogniser:
             locations.add(_RSP)  # part of the control point
         if self.tracked:
             locations.update(at for at, _ in whereabouts(node.state) if at >= 0)
-            if any(at < 0 for at, _ in whereabouts(node.state)):
-                locations.update(CELL_INDEX[f] for f in FLAGS)
         return Summary({at: self._term(node.state, at) for at in sorted(locations)}, frozenset(literals), names)
 
     def _term(self, state: State, location: int) -> Term:
@@ -261,7 +259,8 @@ class Recogniser:
     def _key(self, order: tuple[int, ...], node: Node) -> tuple[Hashable, Names]:
         """A node's value of the given locations, and the numbers that it gives to their havoc variables.
 
-        What a watched context had is compared like what is live: a property will read it.
+        What a watched context had is compared like what is live: a property will read it. So is where a run goes that
+        leaves a routine.
         """
         place = self._place(node)
         names: Names = {}
@@ -269,6 +268,8 @@ class Recogniser:
         terms = self._terms(node.state, (*order, *place.own_memory))
         if node.ghost.struck is not None:
             terms += node.ghost.struck.values
+        if node.state.target is not None:
+            terms.append(node.state.target)
         for term in terms:
             parts.append(_named(term, names) if term.havocs else term.shape)
         return (place.marks, tuple(parts), _havoc_literals(node.state.path, names)), names
@@ -340,8 +341,8 @@ def flowed(edge: Edge, live: set[int]) -> set[int]:
 
 def _nested(node: Node) -> tuple[Hashable, ...]:
     """What tells the beginning and the end of a nested run from others."""
-    target = node.state.target
-    return None if node.call is None else node.call.marks, None if target is None else target.shape
+    state = node.state
+    return None if node.call is None else node.call.marks, None if state.target is None else state.cpl
 
 
 def _tied(path: frozenset[Term], variables: Iterable[Term]) -> set[Term]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from verifier.spec.model import Model, Property, Verdict
     from verifier.terms import Term
 
-WITH_ROUTINES = "explored with routines: there is no certificate of it"
+WITH_ROUTINES = "explored with routines: what handlers that nest do, once for many contexts"
 #: How often a search with routines may begin again.
 BEGINNINGS = 32
 
@@ -53,9 +53,8 @@ class Prover:
     ``bound`` None: to a fixpoint. Otherwise every path with at most that many of each event, by the reference engine,
     which merges nothing. ``progress`` is told of explored and waiting states now and then. ``latching`` as in
     `verifier.explore.search.Explorer`. ``routines``: runs of handlers nested in the program are explored once for all
-    contexts that they cannot tell apart (`verifier.explore.routine`); not with a bound, and not where a ``witness``
-    wants proofs. ``processor`` as in `verifier.machine.layout.Layout`: verdicts are about that
-    processor then, so this is for finding runs, not for proofs.
+    contexts that they cannot tell apart (`verifier.explore.routine`); not with a bound. ``processor`` as in
+    `verifier.machine.layout.Layout`: verdicts are about that processor then, so this finds runs, and proves nothing.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Prover:
         self._progress = progress
         self._latching = latching
         self._witness = witness
-        self._routines = routines and bound is None and witness is None and not latching
+        self._routines = routines and bound is None and not latching
         self._wishes: dict[int, set[int]] = {}
         program = model.machine.program
         self._stepper = Stepper(self.layout, self.solver, lambda rip: lift(program.instructions[rip]))

@@ -123,6 +123,8 @@ def _property(model: Model, name: str) -> Property:
 
 def _monitors(model: Model, proof: Proof, properties: list[Property]) -> Monitors:
     """What the specification allows to strike, compared with what the certificate says that it does."""
+    if proof.routines and proof.resumed:
+        raise Refused("contexts that are resumed are watched, and no routine says of which")
     schedules = {p.during for p in properties}
     if len(schedules) != 1:
         raise Refused("one proof of properties of different schedules")

@@ -6,33 +6,27 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verifier.machine.events import BROKEN_CONTRACT, NO_RETURN
+from verifier.recheck.cover import Cover
 from verifier.recheck.errors import Refused
 from verifier.recheck.execute import EXECUTE, Machine
-from verifier.recheck.expression import TRUE, Expr, all_of, any_of, eq, substitute, var
-from verifier.recheck.ghost import HOME
+from verifier.recheck.expression import Expr, all_of, any_of
+from verifier.recheck.ghost import HOME, LEAVING
 from verifier.recheck.meaning import Meaning
+from verifier.recheck.routines import Routines
 from verifier.recheck.solver import GaveUp
 from verifier.recheck.step import Fault, Mishap, State, Step, Undecided
 from verifier.recheck.watch import Watcher
 from verifier.spec.expression import Progress, Resumed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from verifier.recheck.execute import Outcome
     from verifier.recheck.ghost import Ghost, Monitors
-    from verifier.recheck.reader import Listed, Proof, Stands
+    from verifier.recheck.reader import Listed, Proof
     from verifier.recheck.solver import Solver
     from verifier.recheck.world import World
     from verifier.spec.model import Property
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What must be true of a step for a state to cover it; ``what`` names the cell, word or condition."""
-
-    what: str
-    condition: Expr
 
 
 class Closure:
@@ -51,7 +45,8 @@ class Closure:
         self._machine = Machine(world, solver)
         self._watcher = Watcher(monitors, self._machine, solver)
         self._properties = [p for p in properties if not isinstance(p.that, Progress)]
-        self._unknowns: dict[int, tuple[tuple[int, Expr], ...]] = {}
+        self._cover = Cover(world, solver, proof)
+        self._routines = Routines(proof, self._cover)
         self._homing = [p.name for p in properties if isinstance(p.that, Progress)]
         self.judged = {p.name: 0 for p in properties}
         self.left: dict[str, str] = {}
@@ -67,17 +62,17 @@ class Closure:
             state = State(home, HOME, False, self._monitors.start(), home.cells, {}, (), fresh=True)
             step = Step(self._world, self._solver, state)
             listed = [self._proof.states.get(n) for n in self._proof.starts]
-            candidates = [
-                Candidate(s, _standing(self._unknowns_of(s), (), step), state.ghost)
-                for s in listed
-                if s is not None and self._fits(s, step, state.ghost)
-            ]
-            self._covered(step, candidates, f"the context '{name}' before the first event")
+            outside = [s for s in listed if s is not None and s.routine is None]
+            candidates = [self._cover.candidate(s, (), step, state.ghost) for s in outside]
+            what = f"the context '{name}' before the first event"
+            self._cover.covered(step, [c for c in candidates if c is not None], what)
 
     # one state
 
     def state(self, listed: Listed) -> None:
         """Every step from a listed state leads to listed states, or home; the properties hold in it."""
+        if listed.at == LEAVING:
+            return  # where it leads is seen for each context that begins its routine
         where = self._where(listed)
         state = self._state_of(listed)
         ways: list[Way] = []
@@ -109,13 +104,18 @@ class Closure:
             listed.ghost,
             listed.cells,
             listed.memory,
-            listed.when,
+            (*listed.when, *self._routines.assumed(listed.routine)),
             pristine=self._proof.home_memory,
+            nested=listed.routine is not None,
         )
 
     def _where(self, listed: Listed) -> str:
-        at = "home" if listed.at == HOME else self._world.machine.program.describe(listed.at)
-        return f"state {listed.number} ({listed.context}, {at})"
+        return f"state {listed.number} ({listed.context}, {self._place(listed.at)})"
+
+    def _place(self, at: int) -> str:
+        if at == LEAVING:
+            return "out of the routine"
+        return "home" if at == HOME else self._world.machine.program.describe(at)
 
     def _follow(
         self, listed: Listed, action: str, outcome: Outcome, ghost: Ghost, where: str
@@ -130,85 +130,82 @@ class Closure:
         if step.at == HOME:
             self._judge_return(step, ghost, f"{where}: after {what}")
             return [Way(step, 0)]
-        at = self._world.machine.program.describe(step.at)
-        ghost, what = self._monitors.arrive(ghost, step.at), f"{where}: {what}, which leads to {at},"
+        ghost = self._monitors.arrive(ghost, step.at)
+        if self._proof.routines and step.delivered and listed.at != HOME:
+            return [Way(step, self._nested(listed, action, step, ghost, f"{where}: {what}"))]
         found: list[Listed] = []
         for forms in self._watcher.after(listed.ghost, listed.at, action, step):
             ghosts = [replace(ghost, watched=watched) for watched in forms]
-            found += self._covered(step, self._candidates(listed, action, step, ghosts), what)
-        ranks = [t.rank for t in found]
-        return [Way(step, None if None in ranks else max(r for r in ranks if r is not None))]
+            found += self._leads(listed, action, step, ghosts, f"{where}: {what}")
+        return [Way(step, _highest(0 if t.at == LEAVING else t.rank for t in found))]
 
-    def _candidates(self, listed: Listed, action: str, step: Step, ghosts: Iterable[Ghost]) -> list[Candidate]:
-        found = []
+    def _leads(
+        self, listed: Listed, action: str, step: Step, ghosts: Iterable[Ghost], what: str, left: int | None = None
+    ) -> list[Listed]:
+        """The states of the same routine that cover what a step led to, or a nested run that is over in a state."""
+        candidates = []
         for hint in listed.hints:
             target = self._proof.states.get(hint.target)
-            if hint.action == action and target is not None:
-                standing = _standing(self._unknowns_of(target), hint.stands, step)
-                found += [Candidate(target, standing, g) for g in ghosts if self._fits(target, step, g)]
-        return found
+            if target is None or hint.begins or (hint.action, hint.left) != (action, left):
+                continue
+            if target.routine == listed.routine:
+                candidates += [self._cover.candidate(target, hint.stands, step, g) for g in ghosts]
+        what = f"{what}, which leads to {self._place(step.at)},"
+        return self._cover.covered(step, [c for c in candidates if c is not None], what)
 
-    # covering
+    # routines
 
-    def _fits(self, target: Listed, step: Step, ghost: Ghost) -> bool:
-        """Whether a target has the control, the NMI block and the event history of what a step led to."""
-        same = target.context == step.before.home.context.name and target.at == step.at
-        return same and target.nmi_blocked == step.nmi_blocked and target.ghost == ghost
+    def _nested(self, listed: Listed, action: str, step: Step, ghost: Ghost, what: str) -> int | None:
+        """A run nested in the program begins a routine; wherever control leaves it, the context goes on to listed
+        states, or home. The highest rank on the way."""
+        candidates = []
+        for hint in listed.hints:
+            first = self._proof.states.get(hint.target)
+            if first is not None and hint.action == action and hint.begins and first.routine == first.number:
+                candidates.append(self._cover.candidate(first, hint.stands, step, ghost, begins=True))
+        firsts = self._cover.covered(
+            step, [c for c in candidates if c is not None], f"{what}, which leads to {self._place(step.at)},"
+        )
+        ranks = [first.rank for first in firsts]
+        for first in firsts:
+            for left in self._routines.exits(first.number):
+                ranks += self._left(listed, action, step, left, what)
+        return _highest(ranks)
 
-    def _unknowns_of(self, target: Listed) -> tuple[tuple[int, Expr], ...]:
-        found = self._unknowns.get(target.number)
-        if found is None:
-            watched = target.ghost.watched.values if target.ghost.watched is not None else ()
-            terms = (*target.cells.values(), *target.memory.values(), *target.when, *watched)
-            free = frozenset[Expr]().union(*[t.free for t in terms])
-            named = [(x.attr, x) for x in free if isinstance(x.attr, tuple) and x.attr[0] == "unknown"]
-            found = tuple([(number, x) for (_, number), x in named if isinstance(number, int)])
-            self._unknowns[target.number] = found
-        return found
+    def _left(self, listed: Listed, action: str, call: Step, left: Listed, what: str) -> list[int | None]:
+        """A nested run is over in a state: the ranks of where it leads in the context that it struck."""
+        what = f"{what}, and the run that is over in state {left.number}"
+        resumed = self._routines.resumed(listed, call, left)
+        if resumed is None:
+            return []
+        state, target = resumed
+        try:
+            return [
+                rank
+                for outcome in self._machine.resume(state, target)
+                for rank in self._back(listed, action, call, left, outcome, what)
+            ]
+        except Refused:
+            if self._solver.consistent(state.when):
+                raise
+            return []  # no such run is over in this state
 
-    def _covered(
-        self, step: Step, candidates: Sequence[Candidate], what: str
-    ) -> list[Listed]:
-        """The listed states that cover what a step led to: one of the candidates, or several together."""
-        alternatives: list[Expr] = []
-        first: Demand | None = None
-        for candidate in candidates:
-            demands = self._demands(step, candidate)
-            missed = next((d for d in demands if not self._solver.implied(step.literals, d.condition)), None)
-            if missed is None:
-                return [candidate.target]
-            first = first or missed
-            alternatives.append(all_of(d.condition for d in demands))
-        if len(alternatives) > 1 and self._solver.implied(step.literals, any_of(alternatives)):
-            return [c.target for c in candidates]
-        if first is None:
-            raise Refused(f"{what} is not said to lead to any listed state")
-        numbers = ", ".join(str(c.target.number) for c in candidates)
-        raise Refused(f"{what} is not covered by state {numbers}: {first.what} differs")
-
-    def _demands(self, step: Step, candidate: Candidate) -> list[Demand]:
-        target, standing, found = candidate.target, candidate.standing, []
-        for name, term in target.cells.items():
-            found.append(Demand(f"the cell {name}", eq(step.get(name), substitute(term, standing))))
-        for word, term in target.memory.items():
-            wanted = substitute(term, standing)
-            found.append(Demand(f"the word {word[0]}+{word[1]:#x}", eq(step.word(word), wanted)))
-        for i, condition in enumerate(target.when):
-            met = substitute(condition, standing)
-            found.append(Demand(f"condition {i + 1}", TRUE if met in step.literals else met))
-        if candidate.ghost.watched is not None and target.ghost.watched is not None:
-            pairs = zip(candidate.ghost.watched.values, target.ghost.watched.values, strict=True)
-            found += [Demand("what a struck context had", eq(a, substitute(b, standing))) for a, b in pairs]
-        if self._proof.home_memory:
-            found += self._own_memory(step, target)
-        return [d for d in found if d.condition is not TRUE]
-
-    def _own_memory(self, step: Step, target: Listed) -> Iterator[Demand]:
-        """What a target does not list of the interrupted context's memory is as it was at first."""
-        for word in step.memory:
-            if self._world.belongs_to_home(word) and word not in target.memory:
-                untouched = eq(step.word(word), self._world.initial(word))
-                yield Demand(f"the interrupted context's word {word[0]}+{word[1]:#x}", untouched)
+    def _back(
+        self, listed: Listed, action: str, call: Step, left: Listed, outcome: Outcome, what: str
+    ) -> list[int | None]:
+        step = outcome.step
+        step.choices = call.choices
+        ghost = self._monitors.arrive(left.ghost, step.at)
+        if outcome.ended is not None:
+            if self._monitors.complete(ghost):
+                raise Refused(f"{what}: it ends ({outcome.ended}: {outcome.detail})")
+            self._cannot_come_home(f"{what}: it ends ({outcome.ended})")
+            return [None]
+        if step.at == HOME:
+            self._judge_return(step, ghost, what)
+            return [0]
+        found = self._leads(listed, action, step, [ghost], what, left.number)
+        return [0 if t.at == LEAVING else t.rank for t in found]
 
     # properties
 
@@ -248,7 +245,7 @@ class Closure:
         """
         rank = listed.rank
         if rank is None:
-            self.left = dict.fromkeys(self._homing, f"{where} has no rank, so that it comes home cannot be rechecked")
+            self._cannot_come_home(f"{where} has no rank")
             return
         for name in self._homing:
             self.judged[name] += 1
@@ -259,6 +256,9 @@ class Closure:
         if not self._solver.implied(literals, any_of(c for w in down for c in self._condition_of(w))):
             raise Refused(f"{where}: nothing leads from it to a state of a rank below {rank}")
 
+    def _cannot_come_home(self, why: str) -> None:
+        self.left = dict.fromkeys(self._homing, f"{why}, so that it comes home cannot be rechecked")
+
     def _condition_of(self, way: Way) -> Iterator[Expr]:
         """The condition on a state under which a way can be taken, if it has the form that can be used here."""
         choices = frozenset(way.step.choices)
@@ -266,15 +266,6 @@ class Closure:
         rest = [d for d in way.step.decided if d.free.isdisjoint(choices)]
         if len(own) + len(rest) == len(way.step.decided) and self._solver.consistent(own):
             yield all_of(rest)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A state that is said to cover what a step led to, what its unknowns stand for, and the ghost to be covered."""
-
-    target: Listed
-    standing: Mapping[Expr, Expr]
-    ghost: Ghost
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,20 +283,7 @@ def _judged_at(p: Property, state: State) -> bool:
     return p.at == "always" or (isinstance(p.at, frozenset) and state.at in p.at)
 
 
-def _standing(
-    unknowns: Iterable[tuple[int, Expr]], stands: Sequence[Stands], step: Step
-) -> dict[Expr, Expr]:
-    """What the unknowns of a target stand for after a step, as the hint has it."""
-    found = {}
-    for number, unknown in unknowns:
-        stand = stands[number] if number < len(stands) else None
-        value = var(unknown.width, "any", number)
-        if isinstance(stand, tuple) and stand[0] < len(step.choices):
-            value = step.choices[stand[0]]
-        elif isinstance(stand, int):
-            value = var(unknown.width, "unknown", stand)
-        if value.width == unknown.width:
-            found[unknown] = value
-        else:
-            found[unknown] = var(unknown.width, "any", number)
-    return found
+def _highest(ranks: Iterable[int | None]) -> int | None:
+    """None if any has none."""
+    found = list(ranks)
+    return None if None in found else max(r for r in found if r is not None)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Where control is before the first event and after the last return.
 HOME = -1
+#: Where control is when it leaves a routine, to wherever that is.
+LEAVING = -2
 _ANY = "*"
 
 

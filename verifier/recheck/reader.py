@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from verifier.ir.cells import CELLS
 from verifier.recheck.errors import Malformed
-from verifier.recheck.ghost import HOME, Ghost, Watched
-from verifier.recheck.terms import TermReader
+from verifier.recheck.ghost import HOME, LEAVING, Ghost, Watched
+from verifier.recheck.terms import TermReader, is_param
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sized
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from verifier.recheck.world import Word, World
 
 FORMAT: Final = "verifier certificate"
-VERSION: Final = 1
+#: The second has proofs with routines.
+VERSIONS: Final = (1, 2)
 _LINE: Final = 1 << 20
 _STATES: Final = 200_000
 #: Entries of all lists and mappings of the states together: what bounds the memory.
 _ENTRIES: Final = 15_000_000
 _LONGEST_LIST: Final = 10_000
 
-#: What an unknown of the target stands for: an unknown of the source, a choice of the step, or nothing in particular.
-Stands = int | tuple[int] | None
+#: What an unknown of the target stands for: an unknown of the source, a choice of the step, an unknown of the state in
+#: which a routine is left, or nothing in particular.
+Stands = int | tuple[str, int] | None
+_PLACES: Final = {"home": HOME, "leaving": LEAVING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +47,32 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Where a step leads, it is said: ``action`` is ``execute`` or an event; ``stands``: by the target's unknowns."""
+    """Where a step leads, it is said: ``action`` is ``execute`` or an event; ``stands``: by the target's unknowns.
+
+    ``begins``: a routine begins there; ``left``: the state in which one was left that the step began.
+    """
 
     action: str
     target: int
     stands: tuple[Stands, ...]
+    begins: bool = False
+    left: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaves:
+    """Where control goes from the end of a routine, and at which CPL."""
+
+    target: Expr
+    cpl: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listed:
-    """A state as listed. ``rank`` bounds the event-free steps to the end of the run, it is said."""
+    """A state as listed. ``rank`` bounds the event-free steps to the end of the run, or out of the routine, it is said.
+
+    ``routine``: the number of the first state of the routine that it is in; ``leaves``: set if it is at its end.
+    """
 
     number: int
     context: str
@@ -65,6 +84,14 @@ class Listed:
     when: tuple[Expr, ...]
     rank: int | None
     hints: tuple[Hint, ...]
+    routine: int | None = None
+    leaves: Leaves | None = None
+
+    def terms(self) -> tuple[Expr, ...]:
+        """All that it says."""
+        watched = self.ghost.watched.values if self.ghost.watched is not None else ()
+        target = (self.leaves.target,) if self.leaves is not None else ()
+        return (*self.cells.values(), *self.memory.values(), *self.when, *watched, *target)
 
 
 @dataclass(slots=True)
@@ -81,6 +108,7 @@ class Proof:
     returned_to: frozenset[int]
     home_memory: bool
     starts: tuple[int, ...]
+    routines: bool = False
     states: dict[int, Listed] = field(default_factory=dict)
 
 
@@ -133,8 +161,8 @@ class CertificateReader:
         fields = self._fields(self._next(), ("format", "version", "specification", "sha256", "assumptions"))
         if fields["format"] != FORMAT:
             raise self.error("no certificate")
-        if fields["version"] != VERSION:
-            raise self.error(f"this version reads version {VERSION} of certificates only")
+        if fields["version"] not in VERSIONS:
+            raise self.error("this version reads versions 1 and 2 of certificates only")
         hashes = fields["sha256"]
         if not isinstance(hashes, dict):
             raise self.error("'sha256' is no mapping")
@@ -153,7 +181,9 @@ class CertificateReader:
 
     def _opening(self, line: Any) -> Proof:
         names = ("properties", "during", "events", "outermost", "watches", "counted", "resumed")
-        fields = self._fields(line, (*names, "returned_to", "home_memory", "starts"))
+        routines = isinstance(line, dict) and "routines" in line
+        more = ("routines",) if routines else ()
+        fields = self._fields(line, (*names, "returned_to", "home_memory", "starts", *more))
         events = fields["events"]
         if not isinstance(events, dict):
             raise self.error("'events' is no mapping")
@@ -169,6 +199,7 @@ class CertificateReader:
             frozenset([self._address(at) for at in self._list(fields["returned_to"])]),
             self._flag(fields["home_memory"]),
             self._numbers(fields["starts"]),
+            routines and self._flag(fields["routines"]),
         )
 
     def _cells_named(self, value: Any) -> tuple[str, ...]:
@@ -200,15 +231,14 @@ class CertificateReader:
 
     def _state(self, line: Any, proof: Proof, terms: TermReader, world: World) -> Listed:
         names = ("state", "context", "at", "nmi_blocked", "counts", "owed", "positions", "watched")
-        fields = self._fields(line, (*names, "cells", "memory", "when", "rank", "steps"))
+        more = ("routine", "leaves") if proof.routines else ()
+        fields = self._fields(line, (*names, "cells", "memory", "when", "rank", "steps", *more))
         context = self._text(fields["context"])
         if context not in world.homes:
             raise self.error(f"no context is called '{context}'")
-        at = HOME if fields["at"] == "home" else self._address(fields["at"])
-        if at != HOME and at not in world.machine.program.instructions:
-            raise self.error("no instruction stands where this state is")
+        at = self._place(fields["at"], world)
         rank = fields["rank"]
-        return Listed(
+        found = Listed(
             self._number(fields["state"]),
             context,
             at,
@@ -219,7 +249,45 @@ class CertificateReader:
             tuple([self._condition(n, terms) for n in self._list(fields["when"])]),
             None if rank is None else self._number(rank),
             tuple([self._hint(entry) for entry in self._list(fields["steps"])]),
+            self._routine(fields, proof),
+            self._leaves(fields, terms),
         )
+        self._expect_sound(found)
+        return found
+
+    def _place(self, value: Any, world: World) -> int:
+        place = _PLACES.get(value) if isinstance(value, str) else None
+        at = self._address(value) if place is None else place
+        if at >= 0 and at not in world.machine.program.instructions:
+            raise self.error("no instruction stands where this state is")
+        return at
+
+    def _routine(self, fields: Mapping[str, Any], proof: Proof) -> int | None:
+        number = fields.get("routine")
+        if number is None or number == fields["state"]:
+            return number
+        first = proof.states.get(self._number(number))
+        if first is None or first.routine != number:
+            raise self.error("no routine begins there")
+        return first.number
+
+    def _leaves(self, fields: Mapping[str, Any], terms: TermReader) -> Leaves | None:
+        if fields.get("leaves") is None:
+            return None
+        target, cpl = self._list(fields["leaves"], 2)
+        if type(cpl) is not int or not 0 <= cpl <= 3:
+            raise self.error("no such CPL")
+        return Leaves(terms.get(target, 64), cpl)
+
+    def _expect_sound(self, state: Listed) -> None:
+        """Params are of routines; one begins at an instruction and is left by states that say where to."""
+        if (state.leaves is not None) != (state.at == LEAVING):
+            raise self.error("a state says where it leaves a routine for, if it does")
+        if state.routine is None:
+            if state.at == LEAVING or any(is_param(x) for t in state.terms() for x in t.free):
+                raise self.error("a state that is in no routine speaks of one")
+        elif state.at == HOME or (state.at == LEAVING and state.routine == state.number):
+            raise self.error("no routine is there")
 
     def _ghost(self, fields: Mapping[str, Any], proof: Proof, terms: TermReader) -> Ghost:
         counts = self._numbers(fields["counts"])
@@ -256,18 +324,23 @@ class CertificateReader:
         return terms.get(number, 1)
 
     def _hint(self, entry: Any) -> Hint:
-        action, target, stands = self._list(entry, 3)
+        parts = self._list(entry)
+        if len(parts) not in (3, 4):
+            raise self.error("a hint has three parts, or four")
+        action, target, stands, *more = parts
         found = tuple([self._stand(s) for s in self._list(stands)])
-        return Hint(self._text(action), self._number(target), found)
+        begins = more == ["call"]
+        left = self._number(more[0]) if more and not begins else None
+        return Hint(self._text(action), self._number(target), found, begins, left)
 
     def _stand(self, entry: Any) -> Stands:
         if entry is None:
             return None
         if isinstance(entry, list):
             kind, number = self._list(entry, 2)
-            if kind != "choice":
-                raise self.error("an unknown stands for an unknown, a choice or null")
-            return (self._number(number),)
+            if kind not in ("choice", "exit"):
+                raise self.error("an unknown stands for an unknown, a choice, one of an exit, or null")
+            return kind, self._number(number)
         return self._number(entry)
 
     # values

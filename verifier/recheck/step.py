@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from verifier.ir.cells import CELLS
 from verifier.machine.config import MSRS
 from verifier.recheck.expression import Expr, concat, const, eq, extract, not_, offset, var
-from verifier.recheck.ghost import HOME
+from verifier.recheck.ghost import HOME, LEAVING
 from verifier.recheck.world import canonical, rule
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class State:
 
     ``at``: address of the next instruction, or `HOME`. ``pristine``: words that are not listed and belong to
     the interrupted context still hold what they held at first; ``fresh``: so do all words.
+
+    ``nested``: in a routine, which control leaves where it goes to no known instruction; ``cpl``: but at `HOME`, where
+    the context says it; ``unlisted``: what the variables are called that stand for what is not listed.
     """
 
     home: Home
@@ -65,6 +68,9 @@ class State:
     when: tuple[Expr, ...]
     pristine: bool = False
     fresh: bool = False
+    nested: bool = False
+    cpl: int = 0
+    unlisted: str = "unlisted"
 
 
 class Step:
@@ -78,7 +84,8 @@ class Step:
         self.world = world
         self.before = state
         self.at = state.at
-        self.cpl = state.home.context.cpl if state.at == HOME else 0
+        self.target: Expr | None = None
+        self.cpl = state.home.context.cpl if state.at == HOME else state.cpl
         self.nmi_blocked = state.nmi_blocked
         self.cells = dict(state.cells)
         self.memory = dict(state.memory)
@@ -135,7 +142,7 @@ class Step:
             return const(self.cpl, 2)
         found = self.cells.get(name)
         if found is None:
-            found = self.cells[name] = var(CELLS[name], "unlisted", name)
+            found = self.cells[name] = var(CELLS[name], self.before.unlisted, name)
         return found
 
     def put(self, name: str, value: Expr) -> None:
@@ -176,7 +183,7 @@ class Step:
         state = self.before
         if state.fresh or (state.pristine and self.world.belongs_to_home(word)):
             return self.world.initial(word)
-        return var(64, "unlisted", *word)
+        return var(64, state.unlisted, *word)
 
     def store(self, address: Expr, value: Expr, access: Access) -> None:
         place = self.reach(address, value.width // 8, access, write=True)
@@ -238,6 +245,14 @@ class Step:
 
     # control
 
+    @property
+    def next(self) -> Expr:
+        """The address where control is."""
+        if self.at == LEAVING:
+            assert self.target is not None
+            return self.target
+        return self.before.home.rip if self.at == HOME else const(self.at, 64)
+
     def go(self, target: Expr) -> None:
         """A jump: to an address that is not canonical it faults, with nothing of it done (A3)."""
         if not self.decide(canonical(target)):
@@ -247,10 +262,13 @@ class Step:
     def transfer(self, target: Expr) -> None:
         """Control is at an address, at the present CPL."""
         machine, home = self.world.machine, self.before.home
+        if self.cpl == 0 and target.is_const and target.value in machine.program.instructions:
+            self.at = target.value
+            return
+        if self.before.nested:
+            self.at, self.target = LEAVING, target
+            return
         if self.cpl == 0:
-            if target.is_const and target.value in machine.program.instructions:
-                self.at = target.value
-                return
             self._not_into_text(target)
         if self.cpl == home.context.cpl and self.decide(eq(target, home.rip)):
             self.at = HOME

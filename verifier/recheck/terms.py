@@ -111,6 +111,14 @@ class TermReader:
         region, offset = self._exactly(rest, 2)
         return var(64, "initial", *self.word(region, offset))
 
+    def _param(self, rest: list[Any]) -> Expr:
+        if len(rest) == 2:
+            return var(64, "param", *self.word(*rest))
+        (name,) = self._exactly(rest, 1)
+        if not isinstance(name, str) or name not in CELLS or name == "cpl":
+            raise self._error("no such cell")
+        return var(CELLS[name], "param", name)
+
     def _exactly(self, rest: list[Any], count: int) -> list[Any]:
         if len(rest) != count:
             raise self._error("a term with too few or too many parts")
@@ -153,6 +161,11 @@ class TermReader:
         raise self._error("no operation of that name takes these arguments")
 
 
+def is_param(variable: Expr) -> bool:
+    """Whether a variable is what a location held where a routine begins."""
+    return isinstance(variable.attr, tuple) and variable.attr[0] == "param"
+
+
 _LEAVES: dict[str, Callable[[TermReader, list[Any]], Expr]] = {
     "const": TermReader._const,
     "unknown": TermReader._unknown,
@@ -160,4 +173,5 @@ _LEAVES: dict[str, Callable[[TermReader, list[Any]], Expr]] = {
     "base": TermReader._base,
     "rule": TermReader._rule,
     "initial": TermReader._initial,
+    "param": TermReader._param,
 }
