@@ -149,10 +149,11 @@ class Garden:
         return self._made(operation, extract(a.term, high, low), (a,), high - low + 1, (high, low))
 
     def _round(self, _operation: str) -> Grown:
-        """Down to a multiple of a power of two, or up to just below one."""
+        """Down to a multiple of a power of two, or up to just below one; or one bit alone, cleared or set."""
         a = self.pick()
         high = -1 << self.source.randrange(a.term.width)
-        operation, value = self.source.choice((("and", high), ("or", ~high)))
+        bit = high & -high
+        operation, value = self.source.choice((("and", high), ("or", ~high), ("and", ~bit), ("or", bit)))
         mask = const(value, a.term.width)
         b = Grown(mask, (mask.value,) * len(self.valuations), hex(mask.value))
         return self._made(operation, apply(operation, (a.term, mask)), (a, b), a.term.width)

@@ -188,8 +188,7 @@ def or_(a: Term, b: Term) -> Term:
 
 def _or_constant(a: Term, mask: int) -> Term:
     """Ones where the mask has ones, ``a`` elsewhere. The sum of an aligned base and a constant stays one."""
-    summed = a.op == "add" and a.args[1].is_const
-    base, offset = (a.args[0], a.args[1].value) if summed else (a, 0)
+    base, offset = _base_and_offset(a)
     if base.op == "var" and _is_aligned(base, mask.bit_length()):
         return add(base, const(offset | mask, a.width))
     return _select(a, mask, ones=True)
@@ -251,15 +250,19 @@ def _aligned(a: Term, b: Term) -> list[tuple[Term, Term]]:
 
 
 def _mask(a: Term, mask: int) -> Term:
+    """Zeros where the mask has zeros, ``a`` elsewhere. The sum of an aligned base and a constant stays one."""
     if a.is_const:
         return const(a.value & mask, a.width)
-    low = mask & -mask
-    down = mask + low == 1 << a.width
-    if down and a.op == "add" and a.args[1].is_const and _is_aligned(a.args[0], low.bit_length() - 1):
-        return add(a.args[0], const(a.args[1].value & mask, a.width))
-    if down and a.op == "var" and a.known >= low.bit_length() - 1:
-        return a
-    return _select(a, ~mask & ((1 << a.width) - 1), ones=False)
+    cleared = ~mask & ((1 << a.width) - 1)
+    base, offset = _base_and_offset(a)
+    if (base is not a or a.op == "var") and _is_aligned(base, cleared.bit_length()):
+        return add(base, const(offset & mask, a.width))
+    return _select(a, cleared, ones=False)
+
+
+def _base_and_offset(a: Term) -> tuple[Term, int]:
+    """The term as a sum with a constant."""
+    return (a.args[0], a.args[1].value) if a.op == "add" and a.args[1].is_const else (a, 0)
 
 
 def _is_aligned(a: Term, bits: int) -> bool:
