@@ -61,6 +61,8 @@ irq:
 GAP = "syscall_gap: {cpl: 0, gs: user, stack: none, fixed: {if: 0, tf: 0, df: 0, ac: 0}}"
 OPEN_GAP = "syscall_gap: {cpl: 0, gs: user, stack: none}"
 IRQ: dict[str, Any] = {"events": "nmi: any, irq: 1", "idt": {"irq": "entry: irq, gate: interrupt"}}
+#: Clears a bit of RSP below one that the alignment of its stack tells, too.
+ONE_BIT = "nmi:\n subq $4,%rsp\n btrq $2,%rsp\nlower:\n addq $8,%rsp\n iretq\n"
 QUIET = CHECK.replace(" movb $1,%gs:other\n", " nop\n")
 CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "two gates on one stack: the second overwrites the first's frame": (
@@ -104,6 +106,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "where IF is set its frame goes to an address that the user chose": (
         QUIET, "that: restored(all)", "refuted", {"interrupted": OPEN_GAP, **IRQ, "outermost": "nmi, irq"},
     ),
+    "a bit of RSP is cleared": (ONE_BIT, "that: rsp == nmi_ist.top - 48, at: lower", "proved", {}),
+    "and nothing is lost": (ONE_BIT, "that: restored(all)", "proved", {}),
     "an NMI in the handler of a fault of the user": (
         "nmi:\n nop\n iretq\nfault:\n addq $8,%rsp\nhandled:\n nop\n iretq\n",
         "that: restored(all)", "proved",
