@@ -105,8 +105,20 @@ def test_tables_that_make_no_sense(tmp_path: Path) -> None:
     broken = text((7, "push %rax")).replace(".byte 772b-771b", ".byte 0")
     with pytest.raises(AsmError, match="make no sense"):
         read(assembled(broken, tmp_path))
-    with pytest.raises(AsmError, match="by a call that is read from memory"):
-        read(assembled(text((7, "push %rax"), flags=2), tmp_path), patching=Patching(True, (7,)))
+
+
+def test_a_call_of_what_a_pointer_holds_is_an_error_where_control_comes_to_it(tmp_path: Path) -> None:
+    path = assembled(text((7, "push %rax"), flags=2), tmp_path)
+    with pytest.raises(AsmError, match="with feature 7, by a call of what a pointer holds then") as caught:
+        shown(path, decided=True, features=(7,))
+    assert "nmi" in caught.value.render()
+    assert shown(path, decided=True)[0].startswith("jmp")
+
+
+def test_and_none_where_something_else_replaces_it(tmp_path: Path) -> None:
+    both = text((7, "push %rax"), (8, "pop %rax"), flags=2)
+    first, second = both.split(".word 8, 2")
+    assert shown(assembled(f"{first}.word 8, 0{second}", tmp_path), decided=True, features=(7, 8))[0] == "pop %rax"
 
 
 SPEC = """

@@ -195,7 +195,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """Everything below the instructions. ``kernel_cs``: the selector in every gate; ``rsp0``: stack on CPL change.
+    """Everything below the instructions. ``kernel_cs``: the selector in every gate; ``rsp0``: stack on CPL change;
+    ``percpu``: the region of per-CPU data, and ``percpu_origin`` what their addresses count from: the kernel's GS base
+    lies so far below the region.
 
     ``raised``: events that are not asynchronous, each with the addresses of the text's instructions that it may strike
     at, whatever these mean; ``raised_outside``: those that the interrupted context itself may raise.
@@ -210,6 +212,7 @@ class MachineConfig:
     kernel_cs: int = 0x10
     rsp0: str | None = None
     percpu: str | None = None
+    percpu_origin: int = 0
     raised: Mapping[str, Container[int]] = field(default_factory=dict)
     raised_outside: frozenset[str] = frozenset()
 

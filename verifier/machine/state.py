@@ -114,7 +114,7 @@ def _start(layout: Layout, context: Context, rsp: Term) -> State:
         "inhibit": const(0, 2),
     }
     if layout.machine.percpu is not None:
-        base = layout.base(layout.machine.percpu)
+        base = add(layout.base(layout.machine.percpu), const(-layout.machine.percpu_origin, 64))
         values["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = base
     cells = tuple(values[name] for name in CELL_NAMES)
     rip, path = _interrupted_rip(layout, context)

@@ -261,14 +261,20 @@ def _value(x: Execution, operation: Operation, args: list[Term]) -> Term:
         case "load":
             assert isinstance(attr, Access)
             return x.load(args[0], width, attr)
-        case "rdmsr":
-            return _read_msr(x, args[0])
-        case "tsc_aux":
-            return args[0] if x.msr(TSC_AUX) is None else extract(x.word(*_msr_word(x, TSC_AUX)), 31, 0)
-        case "descriptor":
-            return described(x, str(attr), *args)
+        case "rdmsr" | "tsc_aux" | "descriptor":
+            return _ask(x, operation, args)
         case _:
             return apply(opcode, tuple(args))
+
+
+def _ask(x: Execution, operation: Operation, args: list[Term]) -> Term:
+    """What the processor tells of its registers and tables (rules I9, I13, I14)."""
+    match operation.opcode:
+        case "rdmsr":
+            return _read_msr(x, args[0])
+        case "descriptor":
+            return described(x, str(operation.attr), *args)
+    return args[0] if x.msr(TSC_AUX) is None else extract(x.word(*_msr_word(x, TSC_AUX)), 31, 0)
 
 
 def _effect(x: Execution, operation: Operation, args: list[Term], puts: dict[str, Term]) -> None:

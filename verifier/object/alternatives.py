@@ -7,7 +7,7 @@ the sizes of entries tell which one it is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -162,31 +162,46 @@ def _alike(entries: list[Alternative]) -> Iterator[Alternative]:
 
 
 def patch(entries: Iterable[Alternative], features: Collection[int], layout: Layout) -> None:
-    """Writes the replacements for a processor with these features, in order. AsmError for one that is not known."""
+    """Writes the replacements for a processor with these features, in order; later ones replace earlier ones.
+
+    Code that gives way to what is not known is refused where control comes to it.
+    """
     for entry in entries:
-        if not entry.holds(features):
-            continue
-        if entry.indirect:
-            what = f"{_PATCHED} {entry.condition}, by a call that is read from memory ({entry.address:#x})"
-            raise AsmError(what, None, "not supported: leave the feature out, or say 'alternatives: original'")
-        _write(entry, layout)
+        if entry.holds(features):
+            place = layout.at(entry.address)
+            assert place is not None
+            code, refused = _unknown(entry, place) if entry.indirect else _replacement(entry, layout)
+            _write(place, entry.address - place.address, code, refused)
 
 
-def _write(entry: Alternative, layout: Layout) -> None:
-    place = layout.at(entry.address)
+def _unknown(entry: Alternative, place: Placed) -> tuple[bytes, dict[int, Refusal]]:
+    """A call whose target is read from memory while the system boots: the bytes stay, and none of them is known."""
+    start = entry.address - place.address
+    why = Refusal(
+        f"{_PATCHED} {entry.condition}, by a call of what a pointer holds then",
+        "not supported: leave the feature out, or say 'alternatives: original'",
+    )
+    return bytes(place.data[start : start + entry.length]), dict.fromkeys(range(entry.length), why)
+
+
+def _replacement(entry: Alternative, layout: Layout) -> tuple[bytes, dict[int, Refusal]]:
     source = layout.at(entry.new) if entry.new_length else None
-    assert place is not None
     code, refused = (b"", {}) if source is None else _moved(entry, source)
     left = entry.length - len(code)
     while left:
         nop = NOPS[min(left, _LONGEST_NOP) - 1]
         code += nop
         left -= len(nop)
-    start = entry.address - place.address
-    data = place.data = bytearray(place.data)
-    data[start : start + entry.length] = code
-    kept = {at: why for at, why in place.refused.items() if not start <= at < start + entry.length}
-    place.refused = kept | {start + at: why for at, why in refused.items()}
+    return code, refused
+
+
+def _write(place: Placed, start: int, code: bytes, refused: Mapping[int, Refusal]) -> None:
+    data = place.data if isinstance(place.data, bytearray) else bytearray(place.data)
+    data[start : start + len(code)] = code
+    place.data = data
+    for at in range(start, start + len(code)):
+        place.refused.pop(at, None)
+    place.refused |= {start + at: why for at, why in refused.items()}
 
 
 def _moved(entry: Alternative, source: Placed) -> tuple[bytes, dict[int, Refusal]]:

@@ -20,8 +20,6 @@ _PAGE, _LARGE_PAGE = 4096, 2 << 20
 _CODE_ALIGNMENT = 16
 _ADDRESSES = 1 << 64
 _KERNEL_HALF = 1 << 63
-#: Offsets from a per-CPU base lie below.
-_LOW = 1 << 31
 PERCPU = ".data..percpu"
 
 
@@ -107,10 +105,6 @@ class Layout:
         base = (text_base or 0) if objects[0].movable else 0
         if text_base is not None and not objects[0].movable:
             raise AsmError(f"{objects[0].name} says where it lies: program.text cannot", None, "leave 'text' out")
-        percpu = max((p.section.address or 0 for p in self.placed if p.section.name.startswith(PERCPU)), default=0)
-        if percpu >= _LOW:
-            hint = "their addresses must count from 0: hand over the objects that are linked into it"
-            raise AsmError(f"{objects[0].name} has per-CPU data at {percpu:#x}", None, hint)
         names: dict[str, int] = {}
         for placed in self.placed:
             placed.address = base + (placed.section.address or 0)

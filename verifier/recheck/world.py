@@ -168,7 +168,7 @@ class World:
         cells["cpl"], cells["inhibit"] = const(context.cpl, 2), const(0, 2)
         if self.machine.percpu is not None:
             name = "gs_base" if context.gs == "kernel" else "kernel_gs_base"
-            cells[name] = self.bases[self.machine.percpu]
+            cells[name] = offset(self.bases[self.machine.percpu], -self.machine.percpu_origin)
         rip = var(64, "interrupted", "rip")
         axioms = tuple(a for a in self._axioms(context, cells, rip) if not a.is_const)
         return Home(context, cells, rip, image(cells), axioms)

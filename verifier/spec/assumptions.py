@@ -125,6 +125,8 @@ def _regions(machine: MachineConfig) -> Iterator[str]:
     fixed = [r for r in machine.regions.values() if r.address is not None and r.kind != "msr"]
     sizes = (f"{r.name} ({r.size} bytes, aligned to {r.alignment})" for r in floating)
     yield f"regions do not overlap each other or the text: {_list(sizes)}"
+    if machine.percpu_origin:
+        yield f"the kernel's GS base is percpu.base, {machine.percpu_origin:#x} below the per-CPU data"
     if fixed:
         yield "at fixed addresses: " + _list(f"{r.name} ({r.size} bytes at {r.address:#x})" for r in fixed)
 

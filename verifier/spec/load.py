@@ -17,9 +17,10 @@ from verifier.spec.document import Fields, read
 from verifier.spec.environment import read_contexts
 from verifier.spec.events import check_stacks, read_environment
 from verifier.spec.gates import read_gates, stack_name
+from verifier.spec.members import place_members, read_members
 from verifier.spec.model import Model
 from verifier.spec.msrs import read_msrs
-from verifier.spec.names import DataName, Names
+from verifier.spec.names import PERCPU, DataName, Names
 from verifier.spec.program import read_program
 from verifier.spec.properties import read_properties
 from verifier.spec.segments import read_segments, read_selectors
@@ -76,12 +77,14 @@ def _names(program: Program, data: dict[str, DataName], regions: Iterable[str]) 
         for name, symbol in program.symbols.items()
         if symbol.section is not None and symbol.value in program.instructions
     }
-    return Names(values, code, data, tuple(regions))
+    return Names(values, code, data, tuple(regions), percpu_origin=memory.percpu_origin(program))
 
 
 def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: tuple[Declared, ...]) -> Model:
     """What can be said once the program is assembled."""
     data = memory.placed(declared, program)
+    members = read_members(part)
+    data |= place_members(members, data, program.symbols)
     stacks = read_stacks(part, data, program)
     empty = memory.together(part, stacks.regions, memory.data_regions(declared, data, program))
     selectors = read_selectors(part)
@@ -91,7 +94,7 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         del empty[memory.INTERRUPTED]
     msrs = read_msrs(part, {*data, *stacks.names, *program.symbols}, empty)
     names = _names(program, data | stacks.names | msrs.names, empty)
-    every = (*declared, *stacks.declared, *msrs.declared)
+    every = (*declared, *(m.declared for m in members), *stacks.declared, *msrs.declared)
     regions = memory.with_initial_values(empty | msrs.regions, every, names)
     machine = MachineConfig(
         program,
@@ -102,7 +105,8 @@ def _model(path: Path, spec: Fields, part: Fields, program: Program, declared: t
         contexts=contexts,
         kernel_cs=selectors["kernel_cs"],
         rsp0=part.get("rsp0", lambda v: stack_name(v, regions), None),
-        percpu=memory.PERCPU if memory.PERCPU in regions else None,
+        percpu=PERCPU if PERCPU in regions else None,
+        percpu_origin=names.percpu_origin,
     )
     environment, machine = read_environment(outside, machine, names)
     check_stacks(outside, machine, environment.outermost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from verifier.machine.config import Datum, Pointer, Region
 from verifier.spec.document import Value, integer_from
 from verifier.spec.expression import Binary, Expression, Number, RegionRef, Unary
 from verifier.spec.grammar import parse
-from verifier.spec.names import DataName, Names
+from verifier.spec.names import PERCPU, DataName, Names
 from verifier.spec.operands import Scope, signed
 from verifier.spec.positions import locator
 from verifier.spec.sources import KERNEL_HALF
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from verifier.spec.document import Fields
 
 MAX_SIZE = 16 << 20
-PERCPU = "percpu"
 INTERRUPTED = "interrupted_stack"
 #: Named data stand this far above the text, each in a stretch of its own with a gap before the next.
 DATA_DISTANCE = 1 << 28
@@ -51,11 +50,12 @@ def natural_alignment(size: int) -> int:
 
 
 def declare(machine: Fields, text_base: int) -> tuple[Declared, ...]:
-    """The declared names, placed in order. SpecError for a size that is none or a name given twice."""
-    items = [_declared(key, value, percpu=True, address=0) for key, value in machine.entries("percpu")]
+    """The declared names, placed in order, but for those that are a part of others. SpecError for a size that is none
+    or a name given twice."""
+    items = [_declared(key, value, percpu=True, address=0) for key, value in _wholes(machine, "percpu")]
     found = {item.name: item for item in _in_order(items, 0)}
     address = text_base + DATA_DISTANCE
-    for key, value in machine.entries("data"):
+    for key, value in _wholes(machine, "data"):
         item = _declared(key, value, percpu=False, address=address)
         if item.name in found:
             raise key.error(f"'{item.name}' is a per-CPU name already")
@@ -63,6 +63,15 @@ def declare(machine: Fields, text_base: int) -> tuple[Declared, ...]:
         if not item.placed:
             address += -(-(item.size + _GAP) // _GAP) * _GAP
     return tuple(found.values())
+
+
+def is_member(value: Value) -> bool:
+    """Whether an entry says of what it is a part (`verifier.spec.members`)."""
+    return value.is_mapping and any(k.node.value == "of" for k, _ in value.entries())
+
+
+def _wholes(machine: Fields, part: str) -> Iterator[tuple[Value, Value]]:
+    return ((key, value) for key, value in machine.entries(part) if not is_member(value))
 
 
 def _declared(key: Value, value: Value, *, percpu: bool, address: int) -> Declared:
@@ -99,6 +108,11 @@ def in_percpu(program: Program, name: str) -> bool:
     """Whether the text itself defines the name in a per-CPU section."""
     symbol = program.symbols.get(name)
     return symbol is not None and (symbol.section or "").startswith(PERCPU_PREFIX)
+
+
+def percpu_origin(program: Program) -> int:
+    """What the addresses of per-CPU data count from: where the program's own begin, and 0 without them."""
+    return min((s.address for s in program.sections if s.name.startswith(PERCPU_PREFIX) and s.data), default=0)
 
 
 def moved_behind_text(declared: Iterable[Declared], program: Program) -> tuple[Declared, ...]:
@@ -150,8 +164,12 @@ def _agreed(item: Declared, place: DataName | None, stated_size: int) -> DataNam
 
 
 def _sizes(program: Program, section: Section) -> dict[str, tuple[int, int]]:
-    """Address and size of each symbol of a section: its ``.size``, or up to the next symbol."""
-    symbols = [s for s in program.symbols.values() if s.section == section.name and not s.defined_by_set]
+    """Address and size of each symbol in a section: its ``.size``, or up to the next symbol.
+
+    A linker's own symbols may be of a section and lie elsewhere.
+    """
+    own = (s for s in program.symbols.values() if s.section == section.name and not s.defined_by_set)
+    symbols = [s for s in own if section.address <= s.value < section.end and s.size <= section.end - s.value]
     edges = sorted({s.value for s in symbols} | {section.end})
     after = dict(pairwise(edges))
     sizes = {s.name: (s.value, s.size or after.get(s.value, s.value) - s.value) for s in symbols}
@@ -168,8 +186,9 @@ def data_regions(
     regions = {}
     percpu = {n: d for n, d in names.items() if d.percpu}
     if percpu:
-        size = max(d.address + d.size for d in percpu.values())
-        regions[PERCPU] = Region(PERCPU, "percpu", size, data=_data(percpu, 0))
+        origin = percpu_origin(program)
+        size = max(d.address + d.size for d in percpu.values()) - origin
+        regions[PERCPU] = Region(PERCPU, "percpu", size, data=_data(percpu, origin))
     for section in program.sections:
         if not section.executable and section.data and not section.name.startswith(PERCPU_PREFIX):
             regions[section.name] = _section_region(section, names)
@@ -178,7 +197,7 @@ def data_regions(
         if not item.percpu and (symbol is None or symbol.section is None):
             if item.name in regions:
                 raise item.key.error(f"'{item.name}' is the name of another region", "choose another name")
-            data = (Datum(item.name, 0, item.size),)
+            data = _data(_within(names, item.address, item.address + item.size), item.address)
             regions[item.name] = Region(item.name, "data", item.size, item.address, 1, data)
     _refuse_overlaps(declared, regions, program)
     return regions
@@ -198,10 +217,13 @@ def _data(names: Mapping[str, DataName], base: int) -> tuple[Datum, ...]:
     return tuple(sorted(data, key=lambda d: (d.offset, d.name)))
 
 
+def _within(names: Mapping[str, DataName], start: int, end: int) -> dict[str, DataName]:
+    return {n: d for n, d in names.items() if not d.percpu and start <= d.address < end}
+
+
 def _section_region(section: Section, names: Mapping[str, DataName]) -> Region:
-    inside = {n: d for n, d in names.items() if not d.percpu and section.address <= d.address < section.end}
     contents = b"" if section.writable else section.data
-    size, data = len(section.data), _data(inside, section.address)
+    size, data = len(section.data), _data(_within(names, section.address, section.end), section.address)
     return Region(section.name, "data", size, section.address, 1, data, section.writable, contents)
 
 
@@ -220,7 +242,7 @@ def _refuse_overlaps(declared: Iterable[Declared], regions: Mapping[str, Region]
 
 
 def with_initial_values(
-    regions: Mapping[str, Region], declared: Iterable[Declared], names: Names
+    regions: Mapping[str, Region], declared: Sequence[Declared], names: Names
 ) -> dict[str, Region]:
     """The regions with every ``initially`` filled in."""
     values = {d.name: _initial(d, regions, names) for d in declared if d.initially is not None}
@@ -231,7 +253,17 @@ def with_initial_values(
     for item in declared:
         if item.name in values and not item.percpu:
             _refuse_read_only(item, filled)
+    _refuse_two_values({d.name: d.key for d in declared}, filled)
     return filled
+
+
+def _refuse_two_values(keys: Mapping[str, Value], regions: Mapping[str, Region]) -> None:
+    """Data may overlap where one is a part of another, but only one of them says what lies there."""
+    for region in regions.values():
+        known = sorted((d for d in region.data if d.initially is not None), key=lambda d: d.offset)
+        for one, other in pairwise(known):
+            if other.offset < one.offset + one.size:
+                raise keys[other.name].error(f"'{other.name}' and '{one.name}' say what lies at one place")
 
 
 def _refuse_read_only(item: Declared, regions: Mapping[str, Region]) -> None:

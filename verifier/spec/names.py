@@ -12,6 +12,8 @@ from verifier.spec.expression import CellRef
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+#: The region of per-CPU data.
+PERCPU = "percpu"
 FUNCTIONS = (
     "restored", "resumed", "intact", "handled", "progress", "at_rest", "no_mishap", "unreachable", "within", "count",
 )  # fmt: skip
@@ -85,7 +87,7 @@ class Names:
     """The names of one program and its machine.
 
     ``symbols``: every symbol's value; ``code``: those of them that stand at an instruction; ``events``: those
-    that the environment allows.
+    that the environment allows; ``percpu_origin``: what the addresses of per-CPU data count from.
     """
 
     symbols: Mapping[str, int] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class Names:
     data: Mapping[str, DataName] = field(default_factory=dict)
     regions: Iterable[str] = ()
     events: Iterable[str] = ()
+    percpu_origin: int = 0
 
     @property
     def edges(self) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from lark import Token, Tree
 from verifier.asm.program import GENERAL_REGISTERS
 from verifier.errors import SpecError, nearest
 from verifier.spec.document import integer_from
-from verifier.spec.expression import CellRef, Expression, MemoryRef, Number, RegionRef
-from verifier.spec.names import FUNCTIONS, REGISTERS, STATE, DataName, Names
+from verifier.spec.expression import Binary, CellRef, Expression, MemoryRef, Number, RegionRef
+from verifier.spec.names import FUNCTIONS, PERCPU, REGISTERS, STATE, DataName, Names
 
 if TYPE_CHECKING:
     from verifier.source import Span
@@ -69,8 +69,7 @@ class Scope:
             if word in self.names.symbols:
                 message = f"'{word}' is the edge of a region and a symbol of the program"
                 raise self.error(token, message, "rename the stack")
-            region, _, edge = word.rpartition(".")
-            return RegionRef(region, "top" if edge == "top" else "base")
+            return self._edge(*word.rsplit(".", 1))
         if word in self.names.data:
             return self.datum(token)
         if word in self.names.symbols:
@@ -101,6 +100,13 @@ class Scope:
             hint = f"write {word} without %" if word in STATE else nearest(word, REGISTERS)
             raise self.error(token, f"unknown register '%{word}'", hint)
         return REGISTERS[word]
+
+    def _edge(self, region: str, edge: str) -> Expression:
+        """The base of the per-CPU region stands for the kernel's GS base."""
+        if edge == "top":
+            return RegionRef(region, "top")
+        base, origin = RegionRef(region, "base"), self.names.percpu_origin
+        return Binary("-", base, Number(origin)) if origin and region == PERCPU else base
 
     def address(self, token: Token) -> int:
         """The value of a symbol, or a per-CPU name's offset."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.machine.config import Datum, Region
-from verifier.spec.memory import INTERRUPTED, MAX_SIZE, PERCPU, Declared
-from verifier.spec.names import DataName
+from verifier.spec.memory import INTERRUPTED, MAX_SIZE, Declared
+from verifier.spec.names import PERCPU, DataName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -45,7 +45,8 @@ def _cells(machine: MachineConfig, context: Context, start: Start) -> Iterator[s
     if context.stack is not None:
         wanted["rsp"] = start.bases[context.stack] + machine.regions[context.stack].size // 2
     if machine.percpu is not None:
-        wanted["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = start.bases[machine.percpu]
+        base = (start.bases[machine.percpu] - machine.percpu_origin) % (1 << 64)
+        wanted["gs_base" if context.gs == "kernel" else "kernel_gs_base"] = base
     for name, value in cells.items():
         if not 0 <= value < 1 << CELLS[name]:
             yield f"{name} is {value:#x}, which is no value of {CELLS[name]} bits"
