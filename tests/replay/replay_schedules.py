@@ -108,6 +108,7 @@ class _Draw:
         bases = self._bases()
         cells = {name: self._value(width) for name, width in CELLS.items()} | dict(self.context.fixed)
         cells |= {"cs": self.context.cs, "ss": self.context.ss, "cpl": self.context.cpl, "inhibit": 0}
+        cells |= {name: self.random.getrandbits(13) << 3 | 7 for name in self.context.ldt}
         if "tf" not in self.context.fixed:
             cells["tf"] = int(self.random.random() < 0.1)
         for name in ("ds", "es", "fs", "gs"):
@@ -232,6 +233,8 @@ class _Draw:
     def _chosen(self, kind: str, width: int) -> int:
         if kind == "fault.error_code":
             return self.random.choice([0, 2, 0, 2, self.random.getrandbits(5)])
+        if kind == "ldt.ss":  # emulators raise #NP for one that is not present, not #SS
+            return self.random.choice([0, 2, 3])
         if kind == "fault.cr2":
             return self.random.choice([self._address(), self._address(), self._value(64)])
         return self._value(width)

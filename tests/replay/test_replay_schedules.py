@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 #: What no machine can play, with what the refusal says.
-REFUSED = {"nmi_on_stack_bad_ss": "a segment of the LDT", "nmi_on_stack_cr3": "changes cr3"}
+REFUSED = {"nmi_on_stack_cr3": "changes cr3"}
 RUNS = 200 if os.environ.get("VERIFIER_FULL") == "1" else 3
 
 
@@ -79,6 +79,6 @@ def test_what_no_machine_can_play_is_refused(name: str, machine: str) -> None:
 
 
 def judge(drawn: Drawn, proved: list[Property]) -> None:
-    assert drawn.ended == "home"
+    assert drawn.ended in ("home", "no-return")
     for p in proved if drawn.complete else ():
         assert drawn.broken(p) is None, p.name

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from verifier.machine.rules import RULES
 from verifier.replay.bochs_debugger import Debugger
-from verifier.replay.machine import MachineError, Shutdown, Unsupported
+from verifier.replay.machine import NOT_PRESENT_IS_NP, MachineError, Shutdown, Unsupported
 from verifier.replay.stub import LOAD
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Bochs:
     """See `verifier.replay.machine.Machine`."""
 
     name = "bochs"
+    choices = NOT_PRESENT_IS_NP
     rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
         "fault_in_nmi_delivery_blocks": 1,
         "ss_after_ss_casts_none": 1,
@@ -147,6 +148,8 @@ class Bochs:
         return cache
 
     def _segment(self, selector: int) -> int:
+        if selector & 4 and self._image.ldt is not None:
+            return int.from_bytes(self.load(self._image.ldt + (selector & ~7), 8), "little")
         if selector & 4 or (selector | 7) >= len(self._gdt):
             raise ValueError(f"the image has no segment {selector:#x}")
         return int.from_bytes(self._gdt[selector & ~7 :][:8], "little")

@@ -30,6 +30,7 @@ idt_base:	.quad	0
 code_selector:	.word	0
 stack_selector:	.word	0
 task_selector:	.word	0
+local_selector:	.word	0
 star_high:	.long	0
 physical_gdt:	.word	0			# the same table, while there is no paging
 		.long	0
@@ -71,7 +72,7 @@ high64:
 	movl	%eax, %es
 	movl	%eax, %fs
 	movl	%eax, %gs
-	lldt	%ax
+	lldt	local_selector(%rip)
 	ltr	task_selector(%rip)
 	movl	$MSR_STAR, %ecx
 	movl	star_high(%rip), %edx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from verifier.lift import lift
@@ -69,20 +70,31 @@ def _undefined(
     return {name: value ^ other[name] for name, value in outcome.state.cells.items() if value != other[name]}
 
 
-def adapted(course: Course, rules: Mapping[str, int], cells: Mapping[str, int]) -> Course:
-    """The same moves on a processor with these rules, and with these cells at the start.
+def adapted(
+    course: Course,
+    rules: Mapping[str, int],
+    cells: Mapping[str, int],
+    choices: Mapping[tuple[str, int], int] = MappingProxyType({}),
+) -> Course:
+    """The same moves on a processor with these rules, and with these cells at the start. ``choices``: what it makes of
+    some values that a move may choose.
 
     Raises Disagreement if they are not possible there, or lead to another end.
     """
     state = replace(course.start.state, cells={**course.start.state.cells, **cells})
     start = replace(course.start, state=state, rules={**course.start.rules, **rules})
-    if start == course.start:
+    moves = [_adapted(leg.move, choices) for leg in course.legs]
+    if start == course.start and moves == [leg.move for leg in course.legs]:
         return course
-    other = execute(course.machine, start, [leg.move for leg in course.legs])
+    other = execute(course.machine, start, moves)
     ends = [c.legs[-1].outcome.ended if c.legs else None for c in (course, other)]
     if ends[0] != ends[1]:
         raise Disagreement(f"the run ends otherwise ({ends[1] or 'it goes on'}, not {ends[0] or 'on'})")
     return other
+
+
+def _adapted(move: Move, choices: Mapping[tuple[str, int], int]) -> Move:
+    return replace(move, choices=tuple((kind, choices.get((kind, value), value)) for kind, value in move.choices))
 
 
 def course_of(trace: Trace) -> Course:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from verifier.asm.program import GENERAL_REGISTERS
 from verifier.ir.cells import RFLAGS_LAYOUT, SELECTORS
 from verifier.machine.events import BROKEN_CONTRACT, EVENTS, NO_RETURN
+from verifier.replay.changing import Changing
 from verifier.replay.deviations import known
 from verifier.replay.faults import Place, Scratch, raiser
 from verifier.replay.hidden import is_hidden, ran_on, unblocks
@@ -95,13 +96,16 @@ class Follower:
         self._course = course
         self._scratch = Scratch(machine, image)
         self._lent = Lent(machine, image, course)
+        self._changing = Changing(machine, image, course)
         self._tells = frozenset(machine.read())
         self._met: list[Met] = []
         self._notes: list[str] = []
 
     def follow(self) -> Report:
         """Raises Unsupported where a step cannot be done on this machine, MachineError where the machine fails."""
+        self._changing.before_start()
         self._machine.write(self._writable(registers(self._course.start.state)))
+        self._changing.after_start()
         for number, leg in enumerate(self._course.legs, 1):
             differences = self._step(number, leg)
             if differences:
@@ -122,6 +126,7 @@ class Follower:
         right: dict[Item, int] = {n: v for n, v in registers(outcome.state).items() if n in self._tells}
         right |= {(address, size): outcome.state.read(address, size) for address, size in outcome.writes}
         step = _Step(number, leg, right)
+        self._changing.before(leg)
         try:
             self._act(step)
         except Shutdown:

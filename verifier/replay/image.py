@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from verifier.errors import UsageError
 from verifier.machine.config import Gate, MachineConfig, Segment
+from verifier.replay.changing import vanished
 from verifier.replay.pages import LARGE, OPEN, PAGE, UNCACHED, WRITABLE, Tables, pages_of
 from verifier.replay.stub import APIC, LOAD, Stub, assemble_stub
-from verifier.replay.tables import OWN_IST, Entry, gdt, idt, tss
+from verifier.replay.tables import LDT_SIZE, OWN_IST, Entry, gdt, idt, ist_place, tss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +44,9 @@ class Plan:
 
     ``memory``: bytes to start with; ``read_only``: the addresses among its keys whose bytes cannot be written (where
     no other bytes share the page); ``mapped``: stretches (address, size) that are there besides, zero. ``stacks``: the
-    top of each stack that a gate names; ``rsp0``: that of the stack on a change of CPL. ``star``: STAR[63:48].
+    top of each stack that a gate names, and the value of each datum that is an IST slot, whose names are ``slots``;
+    ``ldt``: whether there is an LDT, empty at first; ``rsp0``: that of the stack on a change of CPL. ``star``:
+    STAR[63:48].
     """
 
     memory: Mapping[int, bytes]
@@ -54,6 +57,8 @@ class Plan:
     rsp0: int = 0
     star: int = 0
     read_only: frozenset[int] = frozenset()
+    slots: frozenset[str] = frozenset()
+    ldt: bool = False
     mapped: tuple[tuple[int, int], ...] = ()
 
     def pages(self) -> set[int]:
@@ -67,7 +72,8 @@ class Image:
     """See above. ``symbols``: the monitor's pieces by virtual address.
 
     ``entries``: the address of each mapped 4 KB page -> where its page table entry stands in the window; ``scratch``:
-    the physical addresses of free pages; ``idt``: where the IDT stands in the window; ``targets``: vector -> where its
+    the physical addresses of free pages; ``idt``, ``gdt``, ``ldt``: where these stand in the window, and ``slots`` the
+    IST slots that are data of the program, by name; ``targets``: vector -> where its
     gate leads: the program's entry, or `pad` of the vector, on a stack of the monitor's, if the program has none.
     ``kernel_ss``: a data segment of DPL 0; ``narrow``: the code segments that are not 64-bit code.
     """
@@ -79,6 +85,9 @@ class Image:
     entries: Mapping[int, int]
     scratch: range
     idt: int
+    gdt: int
+    ldt: int | None
+    slots: Mapping[str, int]
     targets: Mapping[int, int]
     kernel_cs: int
     kernel_ss: int
@@ -86,7 +95,7 @@ class Image:
 
     def is_narrow(self, cs: int) -> bool:
         """Whether CS selects code that is not 64-bit."""
-        return cs in self.narrow
+        return cs in self.narrow or bool(cs & 4)
 
     def at(self, piece: str) -> dict[str, int]:
         """The registers that let a piece of the monitor run next: at CPL 0, with no flag set."""
@@ -119,8 +128,10 @@ class _Builder:
         self._segments = tuple(plan.segments)
         self._tss = LOAD + _rounded(len(self._stub.text))
         self._idt = self._tss + PAGE
-        self._gdt = self._idt + PAGE
-        self._gdt_data, self._task = gdt(self._segments, self._window + self._tss)
+        self._ldt = self._idt + PAGE if plan.ldt else None
+        self._gdt = self._idt + PAGE + (LDT_SIZE if plan.ldt else 0)
+        local = None if self._ldt is None else self._window + self._ldt
+        self._gdt_data, self._task, self._local = gdt(self._segments, self._window + self._tss, local)
         first = self._gdt + _rounded(len(self._gdt_data))
         self._scratch = range(first, first + SCRATCH_PAGES * PAGE, PAGE)
         self._physical = {page: self._scratch.stop + PAGE * i for i, page in enumerate(self._virtual)}
@@ -148,6 +159,9 @@ class _Builder:
             {page: self._window + at for page, at in entries.items()},
             self._scratch,
             self._window + self._idt,
+            self._window + self._gdt,
+            None if self._ldt is None else self._window + self._ldt,
+            self._slots(),
             {g.vector: g.target for g in gates},
             self._plan.kernel_cs,
             self._kernel_ss(),
@@ -187,11 +201,17 @@ class _Builder:
         given = {g.vector: g for g in self._plan.gates}
         pads = self._stub.symbols["pads"]
         return [
-            Entry(v, g.entry, slots[g.stack] if g.stack else 0, g.kind == "trap", g.dpl)
+            Entry(v, g.entry, slots.get(g.stack or g.slot or "", 0), g.kind == "trap", g.dpl)
             if (g := given.get(v))
             else Entry(v, pads + _PAD * v, OWN_IST, False, 3)
             for v in range(256)
         ]
+
+    def _slots(self) -> dict[str, int]:
+        """Where the IST slots stand in the window that are data of the program."""
+        first = self._window + self._tss
+        numbers = enumerate(self._plan.stacks or {}, 1)
+        return {name: first + ist_place(number) for number, name in numbers if name in self._plan.slots}
 
     def _ist(self) -> list[int]:
         tops = list((self._plan.stacks or {}).values())
@@ -203,9 +223,9 @@ class _Builder:
         limit = len(self._gdt_data) - 1
         code = self._plan.kernel_cs
         struct.pack_into(
-            "<QQHQHQHHHIHI", text, self._offset("parameters"),
+            "<QQHQHQHHHHIHI", text, self._offset("parameters"),
             boot, final, limit, self._window + self._gdt, 4095, self._window + self._idt,
-            code, self._kernel_ss(), self._task, self._plan.star << 16 | code, limit, self._gdt,
+            code, self._kernel_ss(), self._task, self._local, self._plan.star << 16 | code, limit, self._gdt,
         )  # fmt: skip
         struct.pack_into("<I", text, self._offset("header") + 24, end)
 
@@ -248,25 +268,25 @@ def plan_of(machine: MachineConfig, start: Start, mapped: Iterable[tuple[int, in
         else:
             extra.append((base, region.size))
     memory |= _stretches(start.state.memory, machine, start)
+    slots = frozenset(g.slot for g in machine.gates.values() if g.slot)
     tops = {name: start.bases[name] + machine.regions[name].size for name in _stacks(machine)}
     rsp0 = start.bases[machine.rsp0] + machine.regions[machine.rsp0].size if machine.rsp0 else 0
     return Plan(
         memory,
-        tuple(machine.segments.values()),
+        (*machine.segments.values(), *vanished(machine, start)),
         tuple(machine.gates.values()),
-        tops,
+        tops | dict.fromkeys(sorted(slots), 0),
         machine.kernel_cs,
         rsp0,
         _star(machine),
         frozenset(fixed),
+        slots,
+        machine.has_ldt,
         tuple(extra),
     )
 
 
 def _stacks(machine: MachineConfig) -> list[str]:
-    slotted = next((g for g in machine.gates.values() if g.slot is not None), None)
-    if slotted is not None:
-        raise UsageError(f"the IST slot of {slotted.event} is in memory: a replay has it in a TSS of its own")
     return list(dict.fromkeys(g.stack for g in machine.gates.values() if g.stack))
 
 

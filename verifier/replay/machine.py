@@ -22,6 +22,8 @@ REGISTERS = (
     "rip", "rflags", "es", "cs", "ss", "ds", "fs", "gs",
     "fs_base", "gs_base", "kernel_gs_base", "cr2",
 )  # fmt: skip
+#: Of a segment of the LDT that is not present, SS has #NP on both emulators, where the manual leaves open #SS (R13).
+NOT_PRESENT_IS_NP = {("ldt.ss", 1): 2}
 #: What it may tell besides.
 MORE = ("cr0", "cr3", "cr4", "cr8", "dr6")
 
@@ -55,6 +57,10 @@ class Machine(Protocol):
     @property
     def rules(self) -> Mapping[str, int]:
         """The way this processor goes where processors may differ (`verifier.machine.rules`)."""
+
+    @property
+    def choices(self) -> Mapping[tuple[str, int], int]:
+        """What it makes of choices of a move (kind and value) that are left open each time."""
 
     def read(self) -> dict[str, int]:
         """All registers: `REGISTERS`, and those of `MORE` that this machine can tell."""

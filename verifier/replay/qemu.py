@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from verifier.machine.rules import RULES
 from verifier.replay.gdb import PATIENCE, Gdb
-from verifier.replay.machine import MORE, REGISTERS, MachineError, Shutdown, Unsupported
+from verifier.replay.machine import MORE, NOT_PRESENT_IS_NP, REGISTERS, MachineError, Shutdown, Unsupported
 from verifier.replay.probe import nmi_blocked
 from verifier.replay.stub import tool
 
@@ -40,6 +40,7 @@ class Qemu:
     """See `verifier.replay.machine.Machine`."""
 
     name = "qemu"
+    choices = NOT_PRESENT_IS_NP
     rules: Mapping[str, int] = dict.fromkeys(RULES, 0) | {
         "ist_nulls_ss": 1,
         "fault_in_nmi_delivery_blocks": 1,

@@ -103,7 +103,7 @@ def on_machine(course: Course, name: str) -> tuple[Report, Course]:
     kind = MACHINES[name]
     _expect_usual(course)
     _expect_replayable(course)
-    course = adapted(course, kind.rules, _loadable(course))
+    course = adapted(course, kind.rules, _loadable(course), kind.choices)
     touched = [place for leg in course.legs for place in leg.outcome.chosen]
     touched += [place for leg in course.legs for place in _raised_at(leg)]
     image = build(plan_of(course.machine, course.start, touched))
@@ -125,23 +125,19 @@ def _raised_at(leg: Leg) -> Iterator[tuple[int, int]]:
 
 def _loadable(course: Course) -> dict[str, int]:
     """Data segment registers that select nothing in the GDT become null: no processor can hold them. Nor has 32-bit
-    code an RSP above 4 GB on every one."""
+    code an RSP above 4 GB on every one. No descriptor is loaded into CS and into SS."""
     cells, segments = course.start.state.cells, {s & ~3 for s in course.machine.segments}
     changed = {n: 0 for n in ("ds", "es", "fs", "gs") if cells[n] & ~3 and cells[n] & ~3 not in segments}
     code = course.machine.segments.get(cells["cs"])
+    if cells["cs"] & 4 and cells["cs"] == cells["ss"]:
+        changed["ss"] = cells["ss"] ^ 8
     return changed | ({} if code is not None and code.long else {"rsp": cells["rsp"] & 0xFFFF_FFFF})
 
 
 def _expect_usual(course: Course) -> None:
     """Raises UsageError for a machine or an event that no image has."""
-    machine, cells = course.machine, course.start.state.cells
-    if MSRS in machine.regions:
+    if MSRS in course.machine.regions:
         raise UsageError("the specification lists model-specific registers: a replay has none but the bases")
-    if machine.has_ldt and 4 in (cells["cs"] & 4, cells["ss"] & 4):
-        raise UsageError("the interrupted context has a segment of the LDT: a replay has no LDT")
-    for name in ("cs", "ss"):
-        if cells[name] & ~3 and all(s.selector & ~3 != cells[name] & ~3 for s in machine.segments.values()):
-            raise UsageError(f"{name} of the interrupted context means no segment: a replay cannot load it")
 
 
 def _expect_replayable(course: Course) -> None:

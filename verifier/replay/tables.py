@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from verifier.machine.config import Segment
 
 TSS_SIZE = 104
+LDT_SIZE = 1 << 16
+#: Types of system segments, present.
+_AVAILABLE_TSS, _LDT = 0x89, 0x82
+#: Where the IST slots stand in a TSS: slot 1.
+_FIRST_IST = 36
 #: The IST slot of the monitor; those below are the program's.
 OWN_IST = 7
 
@@ -29,27 +34,35 @@ class Entry:
     dpl: int
 
 
-def gdt(segments: Iterable[Segment], tss: int) -> tuple[bytes, int]:
-    """Flat descriptors at their selectors, and behind or between them a TSS at ``tss``; the selector of that."""
+def gdt(segments: Iterable[Segment], tss: int, ldt: int | None = None) -> tuple[bytes, int, int]:
+    """Flat descriptors at their selectors, and behind or between them a TSS at ``tss`` and an LDT of full size at
+    ``ldt``; the selectors of these two, 0 for none."""
     entries: dict[int, int] = {0: 0}
     for segment in segments:
-        entries[segment.selector >> 3] = _descriptor(segment)
-    slot = _free_pair(entries)
-    limit, access = TSS_SIZE - 1, 0x89
-    entries[slot] = limit | (tss & 0xFFFFFF) << 16 | access << 40 | (tss >> 24 & 0xFF) << 56
-    entries[slot + 1] = tss >> 32
+        entries[segment.selector >> 3] = descriptor(segment)
+    task = _add(entries, tss, TSS_SIZE, _AVAILABLE_TSS)
+    local = 0 if ldt is None else _add(entries, ldt, LDT_SIZE, _LDT)
     words = [entries.get(i, 0) for i in range(max(entries) + 1)]
-    return struct.pack(f"<{len(words)}Q", *words), slot << 3
+    return struct.pack(f"<{len(words)}Q", *words), task, local
+
+
+def _add(entries: dict[int, int], base: int, size: int, access: int) -> int:
+    """Put the descriptor of a system segment somewhere: its selector."""
+    slot = _free_pair(entries)
+    entries[slot] = size - 1 | (base & 0xFFFFFF) << 16 | access << 40 | (base >> 24 & 0xFF) << 56
+    entries[slot + 1] = base >> 32
+    return slot << 3
 
 
 def _free_pair(taken: Collection[int]) -> int:
     slot = next(i for i in range(1, 1 << 14) if i not in taken and i + 1 not in taken)
     if slot + 1 >= 1 << 13:
-        raise UsageError("the segments of the specification leave no room for a TSS in the GDT")
+        raise UsageError("the segments of the specification leave no room for a TSS or an LDT in the GDT")
     return slot
 
 
-def _descriptor(segment: Segment) -> int:
+def descriptor(segment: Segment) -> int:
+    """A flat descriptor of the GDT or LDT, that has been accessed."""
     kind = 0xA if segment.kind == "code" else 0x2 if segment.writable else 0
     access = 0x91 | segment.dpl << 5 | kind
     pages = segment.limit is None or segment.limit > 0xF_FFFF
@@ -68,6 +81,11 @@ def idt(entries: Iterable[Entry], selector: int) -> bytes:
             e.target & 0xFFFF, selector, e.ist, kind | e.dpl << 5, e.target >> 16 & 0xFFFF, e.target >> 32, 0,
         )  # fmt: skip
     return bytes(table)
+
+
+def ist_place(slot: int) -> int:
+    """The offset of an IST slot in a TSS."""
+    return _FIRST_IST + 8 * (slot - 1)
 
 
 def tss(rsp0: int, ist: Sequence[int]) -> bytes:
