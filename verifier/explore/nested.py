@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from verifier.explore.graph import End, Graph, Node
 from verifier.explore.recognise import whereabouts
-from verifier.explore.routine import Call, Routine, opened, places, putting
+from verifier.explore.routine import Again, Call, Routine, opened, places, putting
 from verifier.explore.search import Fixpoint
 from verifier.machine.execution import atom, fresh, possible
 from verifier.machine.frame import Wanted
@@ -32,10 +32,6 @@ DEEPEST = 16
 
 class TooDeep(Exception):
     """More handlers wait for each other than `DEEPEST`."""
-
-
-class Again(Exception):
-    """More is wanted of the contexts that routines stand for than was left as it is: the search begins again."""
 
 
 @contextmanager
@@ -184,6 +180,7 @@ class Nested(Fixpoint):
         """Control is back in the context, as an edge says, or at home, or lost."""
         node, ghost, back = call.node, self._arrive(left.ghost, edge), self.graph.returns.setdefault(left, {})
         self.recogniser.step(node, edge)
+        self._learn_at(left, edge.atoms, edge.variables)
         if edge.state is None or edge.state.rip == HOME:
             end = End(edge.ended or "home", node, edge, ghost, left)
             node.successors.append((edge, end))
@@ -197,6 +194,11 @@ class Nested(Fixpoint):
         self.graph.resumed[target] = call, names
         back.setdefault(call, []).append(target)
         self._meet(target)
+
+    def _learn_at(self, left: Node, atoms: Iterable[Term], variables: Iterable[Term]) -> None:
+        """What a context decided by matters where the nested run is over too, as far as it means the same there."""
+        same = [{t for t in terms if not t.params and not t.havocs} for terms in (atoms, variables)]
+        self.recogniser.learn(left, (), *same)
 
     def _put_back(self, call: Call, left: Node, routine: Routine) -> _Back | None:
         """None if what matters of the run is impossible in the context."""
@@ -220,6 +222,7 @@ class Nested(Fixpoint):
         for t in about:
             literal = self._layout.ordered(substitute(t, leaf, done))
             if possible(self.stepper.solver, call.full.frame, path, literal) == "unsat":
+                self._learn_at(left, (), literal.support)
                 self.recogniser.learn(left, (), {atom(t)}, ())
                 return None
             if literal is not TRUE and t in matters:

@@ -39,6 +39,10 @@ _MOST_EXCLUDED = 100
 CELL_PARAMS = tuple(param(i, CELLS[name]) for i, name in enumerate(CELL_NAMES))
 
 
+class Again(Exception):
+    """More is wanted of the contexts that routines stand for than was left as it is: the search begins again."""
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """A strike inside the program: ``edge`` from ``node`` led to the state ``full``, from which ``entry`` leaves words
@@ -78,11 +82,15 @@ class Routine:
     depth: int = 1
 
     def possible(self, path: Iterable[Term], condition: Term) -> Answer:
-        """As `verifier.machine.frame.Frame` says."""
+        """As `verifier.machine.frame.Frame` says. Raises Again: what is excluded is said of contexts, and so is
+        about none of the run's own unknowns."""
         for given in (frozenset[Term](), frozenset(connected(path, condition.support))):
             if (given, condition) in self.excluded:
                 return "unsat"
             answer = in_context(self.founder, given, condition)
+            if answer == "unsat" and any(t.havocs for t in (*given, condition)):
+                self._want_of((*given, condition))
+                return "unknown"
             if answer == "unsat" and len(self.excluded) < _MOST_EXCLUDED:
                 self.excluded[given, condition] = None
                 self.grown[self] = None
@@ -97,6 +105,12 @@ class Routine:
                     return False
                 call.excluded.add((given, condition))
         return True
+
+    def _want_of(self, conditions: Iterable[Term]) -> None:
+        wanted = frozenset[Term]().union(*[c.params for c in conditions])
+        if wanted:
+            self.want(wanted)
+            raise Again
 
     def want(self, params: Iterable[Term]) -> None:
         """Some params are wanted as they are, and so is what their values in the founder depend on."""

@@ -283,10 +283,12 @@ class Execution:
 
     @property
     def next(self) -> Term:
-        """The linear address where control is after the step so far."""
+        """The linear address where control is after the step so far.
+
+        Raises Unresolved where it leaves a nested run: it may go nowhere, and then that comes first.
+        """
         if self.rip == LEAVING:
-            assert self.target is not None
-            return self.target
+            raise Unresolved("a trap strikes where a nested run is left")
         return self.before.home.rip if self.rip == HOME else const(self.rip, 64)
 
     def transfer(self, target: Term) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from verifier.explore.graph import cost_of
 from verifier.explore.guided import Guided, steps_to
-from verifier.explore.nested import Again, Nested
+from verifier.explore.nested import Nested
 from verifier.explore.paths import Enumeration
+from verifier.explore.routine import Again
 from verifier.explore.schedule import ANY, Script, Watch
 from verifier.explore.search import ALL_REFUTED, Explorer, Fixpoint, Limits
 from verifier.lift import lift
@@ -141,11 +142,13 @@ class Prover:
         return None
 
     def _followed(self, properties: list[Property], script: Script, judge: Judge, graph: Graph) -> bool:
-        """Find the precise run of each violation; False if there is none of some."""
-        lost = _control_lost(graph, script)
+        """Find the precise run of each violation; False if there is none of some, or the search could not go on."""
+        lost, unresolved = _control_lost(graph, script), any(e.kind == "unresolved" for e in graph.ends)
         for p in properties:
             violation = judge.violations.get(p.name) or lost
             if violation is None:
+                if unresolved:
+                    return False
                 if graph.complete and _never_home(p, graph, script, judge) is not None:
                     return False
                 continue

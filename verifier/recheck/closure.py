@@ -93,7 +93,7 @@ class Closure:
         except GaveUp:
             raise GaveUp(where) from None
         if self._homing and listed.at != HOME:
-            self._comes_home(listed, ways, where)
+            self._comes_home(listed, state, ways, where)
 
     def _state_of(self, listed: Listed) -> State:
         home = self._world.homes[listed.context]
@@ -237,7 +237,7 @@ class Closure:
 
     # progress
 
-    def _comes_home(self, listed: Listed, ways: Sequence[Way], where: str) -> None:
+    def _comes_home(self, listed: Listed, state: State, ways: Sequence[Way], where: str) -> None:
         """Every concrete state has a way on without events to states of lower rank.
 
         A way is sure if its decisions are only about what the step itself leaves open; else it is one for the states
@@ -252,7 +252,7 @@ class Closure:
         down = [w for w in ways if w.rank is not None and w.rank < rank]
         if down and len(down) == len(ways):
             return
-        literals = {*listed.when, *self._world.homes[listed.context].axioms}
+        literals = {*state.when, *state.home.axioms}
         if not self._solver.implied(literals, any_of(c for w in down for c in self._condition_of(w))):
             raise Refused(f"{where}: nothing leads from it to a state of a rank below {rank}")
 

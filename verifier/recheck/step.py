@@ -247,10 +247,9 @@ class Step:
 
     @property
     def next(self) -> Expr:
-        """The address where control is."""
+        """The address where control is. Raises Undecided where it leaves a routine, for who knows where."""
         if self.at == LEAVING:
-            assert self.target is not None
-            return self.target
+            raise Undecided("a trap strikes where a routine is left")
         return self.before.home.rip if self.at == HOME else const(self.at, 64)
 
     def go(self, target: Expr) -> None:
