@@ -70,6 +70,7 @@ class Linker:
             sections=sections,
             diagnostics=tuple(self._assembly.diagnostics),
             files=files,
+            unknown=frozenset(i.address for i in self._instructions.values() if i.hole is not None),
         )
 
     # --- values ---

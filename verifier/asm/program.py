@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from verifier.source import Span
 
@@ -156,7 +156,11 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Everything the later stages know of the assembly. ``conditions``: what the code takes for granted as it is."""
+    """Everything the later stages know of the assembly.
+
+    ``conditions``: what the code takes for granted as it is; ``unknown``: addresses of executable sections whose bytes
+    are not those that will stand there.
+    """
 
     instructions: Mapping[int, Instruction]
     symbols: Mapping[str, Symbol]
@@ -164,6 +168,7 @@ class Program:
     diagnostics: tuple[Diagnostic, ...] = ()
     files: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    unknown: Container[int] = frozenset()
     _labels: tuple[tuple[int, str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import Instruction, Mem, Target
@@ -75,6 +77,12 @@ class Code(Mapping[int, Instruction]):
         self._inside: dict[int, int] = {}
         for instruction in fixed.values():
             self._enter(instruction)
+
+    @cached_property
+    def unknown(self) -> frozenset[int]:
+        """The addresses of bytes that control must not come to, because they are not known."""
+        stretches = chain.from_iterable(stretch for stretch, _ in self._refused)
+        return frozenset(chain(stretches, (t.address + at for t in self._texts for at in t.refused)))
 
     def follow(self, entries: Iterable[int]) -> None:
         """Decodes all that direct control flow leads to; what cannot be decoded is an error only when it is reached."""

@@ -49,7 +49,8 @@ def link(
     code = Code([*texts, *elsewhere.texts()], elsewhere.instructions, refused, Places(layout, symbols))
     sections = (*layout.sections(), *elsewhere.sections())
     code.follow(symbols.known[e].value for e in entries if e in symbols.known)
-    return Program(code, symbols.known, sections, files=tuple(o.name for o in objects), conditions=conditions)
+    files = tuple(o.name for o in objects)
+    return Program(code, symbols.known, sections, files=files, conditions=conditions, unknown=code.unknown)
 
 
 def _mark_wanted(layout: Layout) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from verifier.machine.config import Datum, Pointer, Region
+from verifier.spec.among_code import code_around, datum_among_code, region_among_code
 from verifier.spec.document import Value, integer_from
 from verifier.spec.expression import Binary, Expression, Number, RegionRef, Unary
 from verifier.spec.grammar import parse
@@ -140,7 +141,10 @@ def placed(declared: Iterable[Declared], program: Program) -> dict[str, DataName
             names |= {name: DataName(a, size, percpu) for name, (a, size) in sizes.items()}
     for item in declared:
         symbol = program.symbols.get(item.name)
-        if symbol is None or symbol.section is None:
+        around = code_around(program, item.name)
+        if around is not None:
+            names[item.name] = datum_among_code(item, around, program)
+        elif symbol is None or symbol.section is None:
             if not item.size:
                 raise item.key.error(f"'{item.name}' has no size", f"add 'size: 8' to {item.key.path}")
             names[item.name] = DataName(item.address, item.size, item.percpu)
@@ -194,7 +198,10 @@ def data_regions(
             regions[section.name] = _section_region(section, names)
     for item in declared:
         symbol = program.symbols.get(item.name)
-        if not item.percpu and (symbol is None or symbol.section is None):
+        around = code_around(program, item.name)
+        if around is not None:
+            regions[item.name] = region_among_code(item.name, names[item.name], around)
+        elif not item.percpu and (symbol is None or symbol.section is None):
             if item.name in regions:
                 raise item.key.error(f"'{item.name}' is the name of another region", "choose another name")
             data = _data(_within(names, item.address, item.address + item.size), item.address)
@@ -235,6 +242,7 @@ def _refuse_overlaps(declared: Iterable[Declared], regions: Mapping[str, Region]
             if (
                 not item.percpu
                 and name != item.name
+                and code_around(program, item.name) is None
                 and start < item.address + item.size
                 and item.address < end
             ):
