@@ -71,7 +71,8 @@ def test_what_is_read(kind: str, that: str, also: str, verdict: str, tmp_path: P
     ("object", "selector: {size: 2, initially: 3}", "", "'selector' lies in the read-only section"),
     ("object", "selector: {size: 2, address: 0xffffffff81000000}", "", "defines 'selector' among its code"),
     ("object", "selector: {size: 2}, place: {size: 8}", "place: .quad elsewhere", "not all bytes of 'place' are known"),
-    ("source", "selector: {size: 2}, hidden: {size: 2}", "hidden: ...\n ret", "not all bytes of 'hidden' are known"),
+    ("source", "selector: {size: 2}, hidden: {size: 2}", "hidden: ...\n ret", "but not as a datum"),
+    ("source", "selector: {size: 2}, last: {size: 3}", "last: .byte 1\nhidden: ...\n ret", "not all bytes of 'last'"),
 ])  # fmt: skip
 def test_mistakes(kind: str, data: str, more: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=message):

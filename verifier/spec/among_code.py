@@ -24,6 +24,9 @@ def datum_among_code(item: Declared, section: Section, program: Program) -> Data
     """Its place. SpecError for one whose size or whose bytes are not known."""
     symbol = program.symbols[item.name]
     size = item.size or symbol.size
+    if symbol.value in tuple(program.instructions):  # those that control comes to
+        kind = "per-CPU datum" if item.percpu else "datum outside the per-CPU sections"
+        raise item.key.error(f"the program defines '{item.name}', but not as a {kind}")
     if item.percpu or item.placed:
         hint = "give it a size under 'data', and no more"
         raise item.key.error(f"the program defines '{item.name}' among its code", hint)
