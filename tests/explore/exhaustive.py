@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from verifier.ir.cells import CELLS, RFLAGS_LAYOUT
 from verifier.machine.config import Pointer
-from verifier.machine.events import EVENTS
+from verifier.machine.events import EVENTS, NO_RETURN
 from verifier.machine.rules import RULES
 from verifier.spec.expression import Handled, Progress, Resumed
 from verifier.trace.confirm import View
@@ -47,7 +47,8 @@ class Past:
 
 @dataclass(slots=True, eq=False)
 class Point:
-    """A concrete state that was reached. ``quiet``: where it leads without an event; ``home``: that it can be home."""
+    """A concrete state that was reached. ``quiet``: where it leads without an event; ``home``: that it can be home
+    next, or in hidden code for good."""
 
     state: ConcreteState
     past: Past
@@ -249,6 +250,9 @@ class Exhaustive:
                 self._break(p, cost)
 
     def _end(self, point: Point, outcome: Outcome, past: Past, cost: Cost) -> None:
+        if outcome.ended == NO_RETURN:
+            point.home = True  # good for progress, and nothing is judged
+            return
         if outcome.ended != "home":
             self.lost = min(cost, self.lost or cost)
             return

@@ -33,7 +33,7 @@ machine:
     word: {{size: 8{word}}}
     second: {{size: 8}}
 {machine}
-{holes}
+{hidden}
 environment:
   interrupted: [{interrupted}]
   events: {{{events}}}
@@ -51,6 +51,7 @@ def write_model(
     events: str = "nmi: any",
     idt: Mapping[str, str] | None = None,
     holes: Mapping[str, str] | None = None,
+    calls: Mapping[str, str] | None = None,
     interrupted: str = "kernel",
     gate: str = "interrupt",
     ist: bool = True,
@@ -60,7 +61,7 @@ def write_model(
 ) -> Model:
     """A model of ``program``, whose NMI enters at the label ``nmi``.
 
-    ``properties``: name -> the inside of its entry in YAML; likewise ``idt`` and ``holes``.
+    ``properties``: name -> the inside of its entry in YAML; likewise ``idt``, ``holes`` and ``calls``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "program.s").write_text(program)
@@ -68,7 +69,7 @@ def write_model(
         gate=gate,
         ist=", stack: nmi_ist" if ist else "",
         idt="\n".join(f"    {event}: {{{what}}}" for event, what in (idt or {}).items()),
-        holes="holes:\n" + "\n".join(f"  {n}: {{{what}}}" for n, what in holes.items()) if holes else "",
+        hidden=_hidden("holes", holes) + _hidden("calls", calls),
         interrupted=interrupted,
         events=events,
         machine=machine,
@@ -78,6 +79,10 @@ def write_model(
     )
     (folder / "spec.yaml").write_text(text)
     return load(folder / "spec.yaml", folder)
+
+
+def _hidden(key: str, contracts: Mapping[str, str] | None) -> str:
+    return "\n".join([f"{key}:", *(f"  {n}: {{{what}}}" for n, what in contracts.items()), ""]) if contracts else ""
 
 
 def bounded(model: Model, counts: Mapping[str, int]) -> Model:

@@ -75,6 +75,8 @@ class Writer:
         self.depth = 0
         self.labels = 0
         self.holes: dict[str, str] = {}
+        self.calls: dict[str, str] = {}
+        self.hidden: dict[str, str] = {}
         self.tests: list[str] = []
         self.places: list[str] = []
         self.frame = True
@@ -305,6 +307,18 @@ class Writer:
             self.emit(f"addq ${self.depth},%rsp")
             self.depth = 0
 
+    def touches(self) -> tuple[str, ...]:
+        """What the handler of another event may do."""
+        return (
+            "",
+            "incb %gs:other\n",
+            "movb $1,%gs:other\n",
+            "movb $1,%gs:flag\n",
+            "movb $0,%gs:flag\n",
+            "pushq %rax\nmovq %gs:word,%rax\npopq %rax\n",
+            "stc\n",
+        )
+
     # ways back
 
     def leave(self) -> None:
@@ -324,11 +338,13 @@ class Writer:
 
 
 def write(seed: int) -> Handler:
-    """The handler of a seed: always the same."""
+    """The handler of a seed: always the same. Every fifth is about contracts."""
+    from random_contracts import ContractWriter  # whose writer is one of these
+
     r = Random(seed)
     theme = r.choice(list(THEMES))
     handler = Handler(seed, counts=r.choice(THEMES[theme].events))
-    w = Writer(r, theme, handler.counts)
+    w = (ContractWriter if seed % 5 == 4 else Writer)(r, theme, handler.counts)
     nested = handler.counts["nmi"] > 1 and w.chance(0.6)
     if nested:
         w.emit("cmpb $0,%gs:flag", "jne nested", "movb $1,%gs:flag")
@@ -359,15 +375,7 @@ def write(seed: int) -> Handler:
 
 
 def _others(w: Writer) -> str:
-    touch = w.pick(
-        "",
-        "incb %gs:other\n",
-        "movb $1,%gs:other\n",
-        "movb $1,%gs:flag\n",
-        "movb $0,%gs:flag\n",
-        "pushq %rax\nmovq %gs:word,%rax\npopq %rax\n",
-        "stc\n",
-    )
+    touch = w.pick(*w.touches())
     odd = w.pick("", "", "", "", "xorl %ecx,%ecx\n", "orq $1,16(%rsp)\n", "btrq $9,16(%rsp)\n")
     fix = w.pick("hlt", "movq 24(%rsp),%rax\nmovw $0x10,8(%rax)\niretq", "iretq")
     return (
@@ -385,8 +393,10 @@ def _model(w: Writer, handler: Handler) -> dict[str, object]:
             "page_fault": "entry: page_fault, gate: interrupt",
             "machine_check": "entry: machine_check, gate: interrupt",
             "general_protection": "entry: gp, gate: interrupt",
+            **w.hidden,
         },
         "holes": w.holes,
+        "calls": w.calls,
         "interrupted": w.pick("user: {gs: kernel}", "kernel", "user: {gs: kernel}, kernel") if ist else "kernel",
         "gate": w.pick("interrupt", "interrupt", "trap"),
         "ist": ist,

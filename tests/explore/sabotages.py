@@ -17,6 +17,7 @@ import test_merging
 from directed import differs
 from three_ways import compare
 
+from verifier.asm import outside
 from verifier.explore import recognise, resume, schedule
 from verifier.explore.recognise import Recogniser
 from verifier.explore.search import Explorer, Fixpoint
@@ -249,6 +250,32 @@ def _noted_below(noted: Any) -> Any:
     return lambda x, contract: [add(a, const(-8, 64)) for a in noted(x, contract)]
 
 
+def _nothing_saved(_: Any) -> Any:
+    return lambda x, contract: []
+
+
+def _handlers_save_nothing(saved: Any) -> Any:
+    return lambda x, contract: saved(x, contract) if contract.kind != "handler" else []
+
+
+def _hidden_iret_keeps_block(original: Any) -> Any:
+    def by(x: Execution, width: int) -> None:
+        blocked = x.nmi_blocked
+        original(x, width)
+        section = next(s for s in x.layout.machine.program.sections if s.address <= x.before.rip < s.end)
+        x.nmi_blocked = blocked if section.name == outside.SECTION else x.nmi_blocked
+
+    return by
+
+
+def _in_never(can_arise: Any) -> Any:
+    return lambda self, state, name: name in ("nmi", "irq") or can_arise(self, state, name)
+
+
+def _if_kept(run_hole: Any) -> Any:
+    return lambda x, c: run_hole(x, replace(c, clobbers=tuple(cell for cell in c.clobbers if cell != "if")))
+
+
 def _not_first(node: Any, edge: Any) -> bool:
     return edge.action == step.EXECUTE or node.edge is None or not node.edge.delivered
 
@@ -294,7 +321,7 @@ SABOTAGES = (
     # recognising
     Sabotage("path literals are not compared", 55, Recogniser, "_covers", _constant(True)),
     Sabotage("what matters later is never compared again", 126, Recogniser, "refresh", _forgetting_changes),
-    Sabotage("what is learned does not flow backwards", 69, Recogniser, "learn", _here_only),
+    Sabotage("what is learned does not flow backwards", 7, Recogniser, "learn", _here_only),
     Sabotage("decisions are not learned", 55, Recogniser, "learn", _forgetting_literals),
     Sabotage("a merge teaches nothing to the node it came from", 623, Recogniser, "_merge", _merge_unlearnt),
     Sabotage("memory is never live", 196, Recogniser, "learn", _learning(lambda x: x < CELL_COUNT)),
@@ -303,12 +330,10 @@ SABOTAGES = (
     Sabotage("registers are never live", 126, Recogniser, "learn", _learning(lambda x: x not in range(16))),
     Sabotage("which words hold the same unknown does not count", "same unknown", recognise, "_named", _unnamed),
     Sabotage("literals about unknowns do not count", "unknown", recognise, "_havoc_literals", _constant(frozenset())),
-    Sabotage("what the path ties to unknowns does not count", 194, recognise, "_tied", lambda _: lambda _, v: set(v)),
+    Sabotage("what the path ties to unknowns does not count", 310, recognise, "_tied", lambda _: lambda _, v: set(v)),
     Sabotage("the ghost does not count", "counted", Recogniser, "_place", _place_without_ghost),
     Sabotage("where the saved words lie does not count", "only copy", recognise, "whereabouts", _constant(())),
-    Sabotage(
-        "whether NMIs are blocked does not count", "blocked", Recogniser, "_point", _point_without(nmi_blocked=False)
-    ),
+    Sabotage("whether NMIs are blocked does not count", "blocked", Recogniser, "_point", _point_without(nmi_blocked=0)),
     Sabotage("a dearer node may stand for a cheaper one", "dearer", recognise, "cost_of", _constant((0, 0))),
     # what a step tells
     Sabotage("reading a register is not told", 126, Execution, "get", _unread),
@@ -330,13 +355,20 @@ SABOTAGES = (
     Sabotage("a stack of its own is not used", 12, delivery, "_new_rsp", _no_ist),
     Sabotage("masks do not hold", 21, strike, "masked", _constant(const(0, 1))),
     Sabotage("hidden code that faults has changed nothing", "hidden", strike, "run_hole", _constant(None)),
-    Sabotage("hidden code never lets NMIs in", "hidden iret", Execution, "either", _one_way(False)),
-    Sabotage("hidden code always lets NMIs in", "hidden iret or none", Execution, "either", _one_way(True)),
-    Sabotage("hidden code that may stay away does", "away", Execution, "either", _one_way(True)),
-    Sabotage("what is required is not judged", "required", holes, "_enter", _unjudged),
-    Sabotage("what is given is of the end", "given", holes, "_noted", _noted_below),
+    Sabotage("hidden code never lets NMIs in", 219, Execution, "either", _one_way(False)),
+    Sabotage("hidden code always lets NMIs in", 34, Execution, "either", _one_way(True)),
+    Sabotage("hidden code that may stay away does", 34, Execution, "either", _one_way(True)),
+    Sabotage("what is required is not judged", 69, holes, "_enter", _unjudged),
+    Sabotage("what is given is of the end", 19, holes, "_noted", _noted_below),
+    Sabotage("what hidden code saves is not put back", 19, holes, "_saved", _nothing_saved),
+    Sabotage("hidden code writes at none of its operands", 19, holes, "_write_operand", _constant(None)),
+    Sabotage("hidden code that leaves has changed nothing", 19, holes, "run_hole", _constant(None)),
+    Sabotage("IF stays as it is when hidden code leaves", 34, holes, "run_hole", _if_kept),
+    Sabotage("what never strikes in hidden code does", 289, step.Stepper, "can_arise", _in_never),
+    Sabotage("a handler that is not shown saves nothing", 389, holes, "_saved", _handlers_save_nothing),
     # returns
-    Sabotage("iret leaves NMIs blocked", 0, step, "iret", _iret_keeps_block),
+    Sabotage("the iret of hidden handlers leaves NMIs blocked", 434, step, "iret", _hidden_iret_keeps_block),
+    Sabotage("iret leaves NMIs blocked", 2, step, "iret", _iret_keeps_block),
     Sabotage("an iret that faults leaves NMIs blocked", "iret faults", step, "iret", _faulting_iret_keeps_block),
     Sabotage("iret leaves IF", 0, iret, "_load_flags", _kept_if),
     # judging
