@@ -1,4 +1,4 @@
-"""Judging one mutant: with the specifications of the repaired sketch, all properties."""
+"""Judging one mutant: by all that is proved of the program it was made of."""
 
 from __future__ import annotations
 
@@ -14,63 +14,100 @@ from verifier.spec import load
 from verifier.trace.counterexample import concretise
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mutations import Mutant
 
-    from verifier.spec.model import Property
+    from verifier.prove.verdict import Result
+    from verifier.spec.model import Model, Property
 
-SPECS = ("nested_nmi_repaired", "nested_nmi_repaired_irqs_on")
 #: What most die of, each judged alone: such a search stops at the first run that breaks it, and one for all properties
-#: may give up before it, where the stack grows without bound.
-FIRST = ("context-restored", "stack-use")
+#: may give up before it, where the stack grows without bound. Before them those with a schedule, which take few states.
+FIRST = ("context-restored", "saved-frame-intact", "stack-use")
+#: How many states a search may take, in turn: what breaks a property mostly does so early.
+STATES = (4_000, 12_000)
 #: What a judgement begins with where a search gave up.
 UNJUDGED = "unknown"
 
 
-def killed_by_alone(mutant: Mutant, folder: Path) -> str | None:
+def killed_by_alone(mutant: Mutant, folder: Path, routines: bool) -> str | None:
     """`killed_by` in a process of its own: the memory that a search may take is that of its process."""
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(killed_by, (mutant, folder))
+        return pool.apply(killed_by, (mutant, folder, routines))
 
 
-def killed_by(mutant: Mutant, folder: Path) -> str | None:
+def killed_by(mutant: Mutant, folder: Path, routines: bool) -> str | None:
     """What a mutant dies of: a property that is no longer proved, or a text that is none. None: it survives.
 
     A search that gives up kills nothing: what was not judged is told at the end, after `UNJUDGED`. Every refutation is
-    run by the concrete interpreter, which raises InternalError where it does not agree.
+    a run of the plain search, and run by the concrete interpreter, which raises InternalError where it does not agree.
+    ``routines``: proofs may need them (`verifier.explore.routine`), which takes fewer states. What stays open is tried
+    on stacks as aligned as most are: these are among the machines that the specifications speak of.
     """
-    unjudged = None
+    try:
+        for states in STATES:
+            death = _killed_by_any(mutant, folder, states, routines)
+            if _is_judged(death):
+                return death
+        return _killed_by_any(mutant, folder, STATES[0], routines, alignment=4096) or death
+    except AsmError as error:
+        return f"no text: {error}"
+
+
+def _killed_by_any(mutant: Mutant, folder: Path, states: int, routines: bool, alignment: int = 16) -> str | None:
+    models = enumerate(_models(mutant, folder, alignment))
+    return _first_refuted(_killed_by(model, states, routines, at == 0) for at, model in models)
+
+
+def _models(mutant: Mutant, folder: Path, alignment: int) -> Iterator[Model]:
     for name in ("asm", "specs"):
         (folder / name).mkdir(exist_ok=True)
     for name, text in mutant.texts().items():
         (folder / "asm" / name).write_text(text)
-    for name in SPECS:
+    for name in mutant.subject.specs:
         spec = folder / "specs" / f"{name}.yaml"
-        spec.write_text((ROOT / "specs" / f"{name}.yaml").read_text())
-        try:
-            model = load(spec, folder)
-        except AsmError as error:
-            return f"no text: {error}"
-        prover = Prover(model, limits=Limits(states=8000))
-        others = [p for p in model.properties if p.name not in FIRST]
-        judged = _judge(prover, [*([p] for p in model.properties if p.name in FIRST), others])
-        if judged is not None and judged.startswith(UNJUDGED):
-            judged = _judge(prover, [[p] for p in others])
-        if judged is not None and not judged.startswith(UNJUDGED):
-            return judged
-        unjudged = judged or unjudged
-    return unjudged
+        text = (ROOT / "specs" / f"{name}.yaml").read_text()
+        spec.write_text(text.replace("nmi_ist: {size: 4096", f"nmi_ist: {{size: 4096, alignment: {alignment}"))
+        yield load(spec, folder)
 
 
-def _judge(prover: Prover, groups: list[list[Property]]) -> str | None:
-    """The first property that is refuted, else one that is not judged, else None; each group has one search."""
+def _killed_by(model: Model, states: int, routines: bool, foremost: bool) -> str | None:
+    """``foremost``: what most die of. With routines a search for all is cheap, so that the others have only that."""
+    prover = Prover(model, limits=Limits(states=states), routines=routines)
+    wanted = [p for p in model.properties if p.expect == "proved"]
+    alone = [p for p in wanted if p.during is not None]
+    if foremost or not routines:
+        alone += [p for p in wanted if p.name in FIRST]
+    groups = [*([p] for p in alone), [p for p in wanted if p not in alone]]
+    return _first_refuted(_judged(prover, properties) for properties in groups)
+
+
+def _judged(prover: Prover, properties: Sequence[Property]) -> str | None:
+    """What the properties say in one search for all; where that gives up, each alone."""
+    death = _first_refuted(_told(prover, result) for result in prover.results(properties))
+    if _is_judged(death) or len(properties) == 1:
+        return death
+    return _first_refuted(_judged(prover, [p]) for p in properties)
+
+
+def _told(prover: Prover, result: Result) -> str | None:
+    if result.verdict == "proved":
+        return None
+    concretise(prover, result)
+    told = f"{result.property.name}: {result.verdict}: {result.reason}"
+    return f"{UNJUDGED}: {told}" if result.verdict == UNJUDGED else told
+
+
+def _first_refuted(deaths: Iterable[str | None]) -> str | None:
+    """Of several judgements the first death, else what is not judged, else None."""
     unjudged = None
-    for properties in groups:
-        for result in prover.results(properties):
-            if result.verdict == "unknown":
-                unjudged = f"{UNJUDGED}: {result.property.name}: {result.reason}"
-            elif not result.as_expected:
-                concretise(prover, result)
-                return f"{result.property.name}: {result.verdict}: {result.reason}"
+    for death in deaths:
+        if _is_judged(death) and death is not None:
+            return death
+        unjudged = unjudged or death
     return unjudged
+
+
+def _is_judged(death: str | None) -> bool:
+    return death is None or not death.startswith(UNJUDGED)

@@ -1,4 +1,4 @@
-"""Mutants of the repaired sketch that no property tells from it, with the reason."""
+"""Mutants that no property tells from the program they were made of, with the reason."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ if TYPE_CHECKING:
 
 #: Doing these twice is doing them once: they do not read what they write, or control never comes to the second one.
 #: (`sti` is none of them: the shadow of the first is over after the second.)
-_TWICE_IS_ONCE = ("cmp", "test", "j", "cli", "ud2", "iretq", "ret", "mov")
+_TWICE_IS_ONCE = (
+    "cmp", "test", "j", "cli", "clac", "cld", "std", "ud2", "iretq", "ret", "mov", "lea", "and", "rdmsr", "wrmsr",
+)  # fmt: skip
 
 
 def why_idempotent(mutant: Mutant) -> str | None:
-    code = mutant.before.rpartition("\t")[2]
-    if not mutant.after.endswith(f"{code}; {code}") or not code.startswith(_TWICE_IS_ONCE):
+    code = mutant.before
+    if mutant.after != f"{code}; {code}" or not code.startswith(_TWICE_IS_ONCE):
         return None
     if code.startswith("movb $0,"):
         return None  # an NMI between the two finds the flag clear, and is not on the final iret
-    if code.startswith("mov"):
+    if code.startswith(("mov", "lea")):
         source, _, target = code.partition(" ")[2].rpartition(",")
         if target.startswith("%") and target in source:
             return None
