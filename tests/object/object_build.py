@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 #: Two bytes, as many as a hole has: of no other instruction under study.
 PLACEHOLDER = ".byte 0x66, 0x90"
 
+#: A kernel's executable: text, data, and per-CPU data from an address on; a mark of the last section lies elsewhere.
+SCRIPT = """
+SECTIONS {{
+  . = 0xffffffff81000000;
+  .text : {{ *(.text) }}
+  . = 0xffffffff82000000;
+  .data : {{ *(.data) }}
+  .data..percpu {percpu} : {{ before = ABSOLUTE({percpu}); *(.data..percpu) stray = . + 0xffff800000000000; }}
+}}
+"""
 #: Their operands can be written either way round, for one and the same encoding.
 EITHER_WAY = ("xchg", "test")
 
@@ -37,6 +47,14 @@ def assembled(text: str, folder: Path, name: str = "a", options: Iterable[str] =
     (folder / f"{name}.s").write_text(text)
     run("as", "--64", *options, "-o", f"{name}.o", f"{name}.s", folder=folder)
     return folder / f"{name}.o"
+
+
+def linked(path: Path, percpu: str) -> Path:
+    """An executable of one object, with per-CPU data from an address on."""
+    folder = path.parent
+    (folder / "x.lds").write_text(SCRIPT.format(percpu=percpu))
+    run("ld", "-e", "0", "-T", "x.lds", "-o", "x", path.name, folder=folder)
+    return folder / "x"
 
 
 def listed(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from object_build import assembled, run
+from object_build import assembled, linked
 from three_machines import judged
 
 from verifier.errors import SpecError
@@ -38,15 +38,6 @@ first:	.fill	16, 1, 0
 hot:	.fill	64, 1, 0
 last:	.quad	0
 """
-SCRIPT = """
-SECTIONS {{
-  . = 0xffffffff81000000;
-  .text : {{ *(.text) }}
-  . = 0xffffffff82000000;
-  .data : {{ *(.data) }}
-  .data..percpu {percpu} : {{ before = ABSOLUTE({percpu}); *(.data..percpu) stray = . + 0xffff800000000000; }}
-}}
-"""
 SPEC = """
 format: 1
 program: {{object: x}}
@@ -69,9 +60,7 @@ MEMBERS = "top: {of: hot, offset: 24, size: 8, initially: task.top}\n    second:
 
 
 def executable(folder: Path, percpu: str, members: str = MEMBERS) -> Model:
-    assembled(CODE, folder)
-    (folder / "x.lds").write_text(SCRIPT.format(percpu=percpu))
-    run("ld", "-e", "nmi", "-T", "x.lds", "-o", "x", "a.o", folder=folder)
+    linked(assembled(CODE, folder), percpu)
     (folder / "spec.yaml").write_text(SPEC.format(members=members))
     return load(folder / "spec.yaml", folder)
 

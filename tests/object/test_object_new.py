@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from object_build import assembled, listed
+from object_build import assembled, linked, listed
 
 import verifier
 from verifier.cli import main
@@ -120,3 +120,53 @@ def test_an_object_outside_the_tree(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = assembled("\t.globl nmi\nnmi: iretq\n", tmp_path)
     assert main(["new", "--from", str(path), "--entry", "nmi", "-o", str(tmp_path / "inside" / "new.yaml")]) == 0
     assert "so the specification cannot name it" in capsys.readouterr().err
+
+
+EXECUTABLE = """
+	.globl asm_exc_nmi
+	.text
+asm_exc_nmi:
+	verw selector(%rip)
+	movq bases(,%rax,8), %rax
+	movq %gs:hot+24(%rip), %rax
+	movq %gs:whole(%rip), %rax
+	call exc_nmi
+	iretq
+selector: .word 0x18
+	.type exc_nmi, @function
+exc_nmi:
+	movl other(%rip), %eax
+	jmp elsewhere
+elsewhere:
+	ret
+	.data
+	.type bases, @object
+	.size bases, 64
+bases:	.fill 8, 8, 0
+other:	.long 0
+	.section .data..percpu, "aw"
+	.type hot, @object
+	.size hot, 64
+hot:	.fill 64, 1, 0
+	.type whole, @object
+	.size whole, 8
+whole:	.quad 0
+"""
+
+
+@pytest.mark.parametrize("percpu", ["0", "0xffffffff82100000"])
+def test_an_executable(percpu: str, tmp_path: Path) -> None:
+    """Its functions are cut off where entries call them; fields, and data among code, get names."""
+    spec = begun(tmp_path, linked(assembled(EXECUTABLE, tmp_path), percpu))
+    assert spec["machine"]["percpu"] == {"hot_24": {"of": "hot", "offset": 24, "size": 8}, "whole": {}}
+    assert spec["machine"]["data"] == {"selector": {"size": 2}}
+    assert spec["calls"] == {"exc_nmi": {}}
+    text = (tmp_path / "specs" / "new.yaml").read_text()
+    assert "lead to\n# 6 instructions and 0 nops" in text
+    assert "# bases is read by an index at asm_exc_nmi+0x7" in text
+
+
+def test_a_function_that_is_an_entry_is_followed(tmp_path: Path) -> None:
+    path = linked(assembled(EXECUTABLE, tmp_path), "0")
+    spec = begun(tmp_path, path, entries=("asm_exc_nmi", "exc_nmi"))
+    assert "calls" not in spec

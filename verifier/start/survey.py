@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,21 +13,25 @@ from verifier.lift import lift
 from verifier.object import Patching, link
 from verifier.object.code import successors
 from verifier.object.link import alternatives_of
+from verifier.start.fields import Parts
 
 if TYPE_CHECKING:
     from verifier.asm.program import Instruction, Operand, Program
     from verifier.object.contents import Object
+    from verifier.start.fields import Part
 
 #: Each symbol that no object defines gets a stretch of addresses of its own, above the text and within its reach.
 _FIRST, _STRETCH = TEXT_BASE + (1 << 28), 1 << 16
 _MOST_SYMBOLS = 20_000
 _MOST_INSTRUCTIONS = 50_000
 _ADDRESSES = 1 << 64
+#: What a specification can name.
+NAME = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*", re.ASCII)
 
 
 @dataclass(slots=True)
 class Use:
-    """How the code uses a symbol that no object defines.
+    """How the code uses a symbol that no object defines, or calls a function of an executable.
 
     ``called`` and ``jumped_to``: where control goes there directly; ``accessed``: where it is read or written, ``size``
     bytes from the symbol on, ``percpu`` if through GS; ``address_taken``: where its address is a value. All in words.
@@ -49,7 +54,8 @@ class Use:
 class Survey:
     """``instructions``: how many direct control flow leads to, ``nops`` of them; ``uses``: by name, in the order in
     which they are met; ``problems``: what is not supported, with its place; ``indirect``: jumps and calls whose targets
-    only the search finds; ``alternatives``: feature -> the places that are replaced with or without it.
+    only the search finds; ``alternatives``: feature -> the places that are replaced with or without it; ``parts``: what
+    is used of an executable's own data that has to be named; ``tables``: what is read there by an index, and where.
     """
 
     program: Program
@@ -61,6 +67,8 @@ class Survey:
     indirect: tuple[str, ...]
     alternatives: Mapping[int, list[str]]
     mnemonics: frozenset[str]
+    parts: tuple[Part, ...] = ()
+    tables: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def survey(objects: Sequence[Object], entries: Sequence[str]) -> Survey:
@@ -71,16 +79,27 @@ def survey(objects: Sequence[Object], entries: Sequence[str]) -> Survey:
         raise UsageError(f"more than {_MOST_SYMBOLS:,} symbols are not defined: link some of the objects first")
     places = {name: _FIRST + _STRETCH * n for n, name in enumerate(undefined)}
     program = link(objects, text_base=None, externals=places, patching=Patching(True))
+    linked = any(o.linked for o in objects)
+    functions = _functions(program, entries) if linked else {}
     for entry in entries:
         if program.address_of(entry) not in program.instructions:
             raise UsageError(f"--entry {entry}: no code has this name", None, nearest(entry, program.symbols))
-    return _Path(program, undefined).survey(objects, tuple(entries))
+    return _Path(program, undefined, functions, linked).survey(objects, tuple(entries))
+
+
+def _functions(program: Program, entries: Sequence[str]) -> dict[int, str]:
+    """What an executable has as functions, by address: entries call them, and contracts stand for them."""
+    names = {s.value: s.name for s in program.symbols.values() if s.type == "func" and NAME.fullmatch(s.name)}
+    return {at: name for at, name in names.items() if name not in entries}
 
 
 class _Path:
-    def __init__(self, program: Program, undefined: list[str]) -> None:
+    def __init__(self, program: Program, undefined: list[str], functions: Mapping[int, str], linked: bool) -> None:
         self._program = program
         self._undefined = undefined
+        self._functions = functions
+        self._linked = linked
+        self._parts = Parts(program)
         self._uses: dict[str, Use] = {}
         self._problems: list[str] = []
 
@@ -96,9 +115,12 @@ class _Path:
         indirect = tuple(f"{self._program.describe(i.address)}: {i.text}" for i in path if i.indirect)
         nops = sum(i.mnemonic == "nop" for i in path)
         mnemonics = frozenset(i.mnemonic for i in path)
+        parts = tuple(self._parts.found.values()) if self._linked else ()
+        tables = self._parts.tables if self._linked else {}
         return Survey(
-            self._program, entries, len(path), nops, self._uses, tuple(self._problems), indirect, found, mnemonics
-        )
+            self._program, entries, len(path), nops, self._uses, tuple(self._problems), indirect, found, mnemonics,
+            parts, tables,
+        )  # fmt: skip
 
     def _follow(self, waiting: list[int]) -> Iterator[Instruction]:
         """What direct control flow leads to, in the order of addresses within each stretch."""
@@ -114,7 +136,7 @@ class _Path:
                 self._problem(address, error)
                 continue
             yield instruction
-            waiting += reversed(list(successors(instruction)))
+            waiting += reversed([a for a in successors(instruction) if a not in self._functions])
 
     def _problem(self, address: int, error: AsmError | LiftError) -> None:
         shown = " ".join(error.span.text.split()) if error.span else f"{address:x}"
@@ -132,7 +154,8 @@ class _Path:
         where = self._program.describe(instruction.address)
         match operand:
             case Target():
-                use, _ = self._use(operand.address)
+                name = self._functions.get(operand.address)
+                use = self._use(operand.address)[0] if name is None else self._uses.setdefault(name, Use(name))
                 if use is not None:
                     (use.called if instruction.mnemonic == "call" else use.jumped_to).append(where)
             case Imm():
@@ -146,6 +169,7 @@ class _Path:
     def _memory(self, operand: Mem, where: str) -> None:
         use, offset = self._use(operand.disp % _ADDRESSES)
         if use is None:
+            self._parts.look(operand, where)
             return
         if not operand.width:
             use.address_taken.append(where)

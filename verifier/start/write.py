@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.machine.events import EVENTS
+from verifier.start.survey import NAME
 
 if TYPE_CHECKING:
+    from verifier.start.fields import Part
     from verifier.start.survey import Survey, Use
 
 #: What names of handlers have in them, beside the events' own names.
@@ -20,7 +22,6 @@ _HINTS = {
 }  # fmt: skip
 #: Events whose gates name a stack of their own on most systems.
 _OWN_STACK = ("nmi", "machine_check", "double_fault", "debug")
-_NAME = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*", re.ASCII)
 #: What YAML may take for something else than text.
 _WORDS = ("null", "true", "false", "yes", "no", "on", "off")
 _MOST_PLACES = 4
@@ -111,26 +112,39 @@ def _machine(survey: Survey) -> Iterator[str]:
         yield "  # rdmsr and wrmsr are on the path. Registers other than the GS bases must be named:"
         yield "  #   msrs: {0x48: {}}"
     data = [u for u in survey.uses.values() if not u.is_code]
-    yield from _data("percpu", [u for u in data if u.percpu])
-    yield from _data("data", [u for u in data if not u.percpu])
+    yield from _data("percpu", [u for u in data if u.percpu], [p for p in survey.parts if p.percpu])
+    yield from _data("data", [u for u in data if not u.percpu], [p for p in survey.parts if not p.percpu])
+    for table, places in survey.tables.items():
+        yield f"  # {table} is read by an index at {_places(places)}: name an element that counts, as"
+        yield f"  #   data: {{element: {{of: {table}, offset: 0, size: 8, initially: percpu.base}}}}"
 
 
-def _data(part: str, uses: Sequence[Use]) -> Iterator[str]:
-    named = [u for u in uses if _NAME.fullmatch(u.name)]
-    if not named:
+def _data(part: str, uses: Sequence[Use], parts: Sequence[Part]) -> Iterator[str]:
+    named, own = [u for u in uses if NAME.fullmatch(u.name)], [p for p in parts if NAME.fullmatch(p.symbol)]
+    if not named and not own:
         return
     yield "  # As many bytes of each as this path uses. 'initially: 0' says what one holds before the first event."
     yield f"  {part}:"
     for use in named:
         why = f"used at {_places(use.accessed)}" if use.size else f"(?) its address: {_places(use.address_taken)}"
         yield f"    {use.name}: {{size: {use.size or 8}}}  # {why}"
+    for found in own:
+        yield f"    {found.name}: {_entry(found)}  # used at {_places(found.accessed)}"
+
+
+def _entry(part: Part) -> str:
+    """Of an executable's own data: a name for a field, or what may stand there for the whole."""
+    if not part.percpu:
+        return f"{{size: {part.size}}}"
+    return "{}" if part.is_whole else f"{{of: {part.symbol}, offset: {part.offset}, size: {part.size}}}"
 
 
 def _calls(survey: Survey) -> Iterator[str]:
-    functions = [u for u in survey.uses.values() if u.is_code and _NAME.fullmatch(u.name)]
+    functions = [u for u in survey.uses.values() if u.is_code and NAME.fullmatch(u.name)]
     if not functions:
         return
-    yield "# Functions that the objects call and do not define. An empty contract is the psABI's; add what each may do:"
+    yield "# Functions that are called and not defined, or that an executable has."
+    yield "# An empty contract is the psABI's; add what each may do:"
     yield "#   {may: [page_fault, change_if, iret, schedule, not_return], writes: [NAME]}"
     yield "# What is jumped to may be a thunk that keeps to no ABI: then hand over the object that defines it as well."
     yield "calls:"
