@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from verifier.asm import Program
     from verifier.asm.program import Instruction
-    from verifier.replay.follow import Machine, _Step
+    from verifier.replay.follow import Machine
+    from verifier.replay.raising import Step
 
 IST, STACK, RSP0 = 0xFFFF_8880_0000_1000, 0xFFFF_8880_0000_2000, 0xFFFF_8880_0000_3000
 SIZE = 0x200
@@ -122,7 +123,7 @@ class Conformer(Follower):
         self._moves = moves
         self._pending: set[str] = set()
 
-    def _act(self, step: _Step) -> None:
+    def _act(self, step: Step) -> None:
         action, *early = self._moves[step.number - 1].split("+")
         for event in early:
             self._machine.pend(event, HANDLERS[event])

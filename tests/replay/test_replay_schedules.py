@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 from replay_schedules import Drawn, draw
 
-from verifier.errors import UsageError
 from verifier.replay.course import execute
 from verifier.replay.replay import MACHINES, on_machine
 from verifier.spec import load
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     Schedule = tuple[ScheduleItem, ...] | None
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
-#: What no machine can play, with what the refusal says.
-REFUSED = {"nmi_on_stack_cr3": "changes cr3"}
 RUNS = 200 if os.environ.get("VERIFIER_FULL") == "1" else 3
 
 
@@ -45,15 +42,12 @@ def groups() -> list[tuple[Path, int | None, list[str]]]:
     return found
 
 
-GROUPS = [group for group in groups() if group[0].stem not in REFUSED]
-
-
 def name_of(group: tuple[Path, int | None, list[str]]) -> str:
     return f"{group[0].stem}-{'any-events' if group[1] is None else group[2][0]}"
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("group", GROUPS, ids=name_of)
+@pytest.mark.parametrize("group", groups(), ids=name_of)
 def test_random_runs_agree_at_every_step_and_violate_nothing(group, machine: str) -> None:
     path, number, names = group
     model = model_of(path)
@@ -66,16 +60,6 @@ def test_random_runs_agree_at_every_step_and_violate_nothing(group, machine: str
         assert not report.differs, f"run {run}, step {report.steps + 1} of {len(drawn.steps)}: {report.differs}"
         assert report.steps == len(drawn.steps)
         assert machine == "qemu" or not report.met
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_no_machine_can_play_is_refused(name: str, machine: str) -> None:
-    model = next(model_of(path) for path in SPECS if path.stem == name)
-    drawn = draw(model, name, MACHINES[machine].rules)
-    course = execute(model.machine, drawn.start, [s.move for s in drawn.steps])
-    with pytest.raises(UsageError, match=REFUSED[name]):
-        on_machine(course, machine)
 
 
 def judge(drawn: Drawn, proved: list[Property]) -> None:

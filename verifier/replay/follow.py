@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.asm.program import GENERAL_REGISTERS
 from verifier.ir.cells import RFLAGS_LAYOUT, SELECTORS
+from verifier.machine.config import MSRS
 from verifier.machine.events import BROKEN_CONTRACT, EVENTS, NO_RETURN
 from verifier.replay.changing import Changing
 from verifier.replay.deviations import known
-from verifier.replay.faults import Place, Scratch, raiser
 from verifier.replay.hidden import is_hidden, ran_on, unblocks
 from verifier.replay.lent import Lent
 from verifier.replay.machine import MORE, Shutdown, Unsupported
+from verifier.replay.msrs import ModelSpecific
+from verifier.replay.pages import in_memory
 from verifier.replay.probe import unblock
+from verifier.replay.raising import Raising, Step
 from verifier.trace.confirm import rflags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from verifier.asm.program import Instruction
     from verifier.replay.course import Course, Leg
     from verifier.replay.deviations import Deviation, Item
     from verifier.replay.image import Image
     from verifier.replay.machine import Machine
-    from verifier.trace.run import ConcreteState, Move
+    from verifier.trace.run import ConcreteState
 
 _BASES = ("fs_base", "gs_base", "kernel_gs_base")
-_DEBUG, _DOUBLE_FAULT, _PAGE_FAULT = 1, 8, 14
-_RF = 1 << 16
+_DOUBLE_FAULT, _PAGE_FAULT = 8, 14
 _WILD = ("wild-read", "wild-write")
 #: Ends that only the specification knows of.
 _NOT_OF_THE_MACHINE = (BROKEN_CONTRACT, NO_RETURN)
@@ -76,17 +77,6 @@ def registers(state: ConcreteState) -> dict[str, int]:
     return {"rip": state.rip, "rflags": rflags(state), **{name: cells[name] for name in whole}}
 
 
-@dataclass(slots=True)
-class _Step:
-    """One step under way: what the machine is to have after it. ``set``: what the debugger then sets, because no real
-    event has the values that the run has chosen."""
-
-    number: int
-    leg: Leg
-    right: dict[Item, int]
-    set: dict[Item, int] = field(default_factory=dict)
-
-
 class Follower:
     """Puts a machine into the start of a course, and takes it along."""
 
@@ -94,9 +84,10 @@ class Follower:
         self._machine = machine
         self._image = image
         self._course = course
-        self._scratch = Scratch(machine, image)
+        self._raising = Raising(machine, image)
         self._lent = Lent(machine, image, course)
         self._changing = Changing(machine, image, course)
+        self._msrs = ModelSpecific(machine, image, course)
         self._tells = frozenset(machine.read())
         self._met: list[Met] = []
         self._notes: list[str] = []
@@ -104,8 +95,10 @@ class Follower:
     def follow(self) -> Report:
         """Raises Unsupported where a step cannot be done on this machine, MachineError where the machine fails."""
         self._changing.before_start()
-        self._machine.write(self._writable(registers(self._course.start.state)))
+        cells = self._course.start.state.cells
+        self._machine.write(self._writable(registers(self._course.start.state)) | {"cr3": cells["cr3"]})
         self._changing.after_start()
+        self._msrs.at_start(self._course.start.state)
         for number, leg in enumerate(self._course.legs, 1):
             differences = self._step(number, leg)
             if differences:
@@ -124,8 +117,9 @@ class Follower:
     def _step(self, number: int, leg: Leg) -> list[Difference]:
         outcome = leg.outcome
         right: dict[Item, int] = {n: v for n, v in registers(outcome.state).items() if n in self._tells}
-        right |= {(address, size): outcome.state.read(address, size) for address, size in outcome.writes}
-        step = _Step(number, leg, right)
+        writes = [place for place in outcome.writes if in_memory(place[0])]
+        right |= {(address, size): outcome.state.read(address, size) for address, size in writes}
+        step = Step(number, leg, right)
         self._changing.before(leg)
         try:
             self._act(step)
@@ -133,9 +127,9 @@ class Follower:
             return self._shut_down(leg)
         if outcome.ended not in (None, "home", "wild-jump"):
             return self._mishap(leg)
-        return self._compare(step)
+        return self._compare(step) or self._msr_differences(leg)
 
-    def _act(self, step: _Step) -> None:
+    def _act(self, step: Step) -> None:
         move = step.leg.move
         if move.latch:
             self._machine.pend("nmi")
@@ -148,9 +142,14 @@ class Follower:
         """The program's instruction at rip: control is there, unless it is in the interrupted context."""
         return self._course.machine.program.instructions.get(leg.before.rip) if leg.before.cells["cpl"] == 0 else None
 
-    def _execute(self, step: _Step) -> None:
+    def _execute(self, step: Step) -> None:
         instruction = self._instruction(step.leg)
         if is_hidden(instruction) or (instruction is not None and instruction.mnemonic == "hlt"):
+            self._play(step.leg)
+            return
+        played = self._msrs.played(step.leg, instruction.mnemonic) if instruction is not None else None
+        if played is not None:
+            self._note(f"no emulator has model-specific register {played:#x}: what reads and writes it is played")
             self._play(step.leg)
             return
         values = [value for kind, value in step.leg.move.choices if kind == "load"]
@@ -165,13 +164,15 @@ class Follower:
         after = leg.outcome.state
         if unblocks(leg.move):
             unblock(self._machine, self._image)
-        self._machine.write(self._writable(registers(after)))
+        self._machine.write(self._writable(registers(after)) | _control(leg.before.cells, after.cells))
         for address, size in leg.outcome.writes:
-            self._machine.store(address, after.read(address, size).to_bytes(size, "little"))
+            if in_memory(address):
+                self._machine.store(address, after.read(address, size).to_bytes(size, "little"))
+        self._msrs.set(leg.before, after)
 
     # events
 
-    def _strike(self, step: _Step) -> None:
+    def _strike(self, step: Step) -> None:
         move, before = step.leg.move, step.leg.before
         instruction = self._instruction(step.leg)
         if instruction is not None and instruction.mnemonic == "hole_body":
@@ -180,8 +181,10 @@ class Follower:
             unblock(self._machine, self._image)
         event = EVENTS[move.action]
         if not event.asynchronous:
-            self._raise(step)
+            self._raising.let(step)
             return
+        if event.name == "machine_check" and self._msrs.check_in_progress(before):
+            raise Unsupported("no machine check shuts an emulator down where MCG_STATUS.MCIP is set (rule E7)")
         if not (event.name == "nmi" and before.nmi_pending):
             gate = self._course.machine.gate_of(event.name)
             self._machine.pend(event.name, gate.vector if gate else event.vector or 0)
@@ -189,7 +192,7 @@ class Follower:
         if event.name == "nmi" and before.cells["inhibit"] and self._machine.read()["rip"] == _following(instruction):
             raise Unsupported("its processor holds back NMIs in the shadow of STI or MOV SS (rules S2 and S3)")
 
-    def _run_on(self, step: _Step) -> None:
+    def _run_on(self, step: Step) -> None:
         before = step.leg.before
         cells, memory = ran_on(self._course.machine, self._course.start, before, step.leg.move)
         if unblocks(step.leg.move):
@@ -198,57 +201,15 @@ class Follower:
         for name, (bit, width) in RFLAGS_LAYOUT.items():
             if name in cells:
                 now["rflags"] = now["rflags"] & ~((1 << width) - 1 << bit) | cells[name] << bit
-        self._machine.write(self._writable(now))
+        self._machine.write(self._writable(now) | _control(before.cells, {**before.cells, **cells}))
         for address, data in memory.items():
-            self._machine.store(address, data)
-
-    def _raise(self, step: _Step) -> None:
-        """Let a real instruction raise the fault, and see to it that the values chosen for it are there afterwards."""
-        move, after = step.leg.move, step.leg.outcome.state
-        error, cr2 = self._error_code(step), _choice(move, "fault.cr2")
-        now = self._machine.read()
-        cpl = step.leg.before.cells["cpl"]
-        place = Place(now["rip"], cpl, not self._image.is_narrow(now["cs"]))
-        source = raiser(self._image, move.action, place, error, cr2)
-        first = now["rip"] - source.before
-        if now["rflags"] & _RF and not EVENTS[move.action].saved_rf:  # whether a trap saves RF=1 is not stated
-            saved = (after.cells["rsp"] + 16, 8)
-            step.set[saved], step.right[saved] = step.right[saved], step.right[saved] & ~_RF
-            now["rflags"] &= ~_RF
-        self._machine.write({"rip": first, "rflags": now["rflags"]})
-        with self._open_gate(_DEBUG if move.action == "debug" and cpl == 3 else None):
-            self._scratch.step_with(first, source.code)
-        if move.action == "debug" and "dr6" in step.right:
-            step.set["dr6"], step.right["dr6"] = after.cells["dr6"], step.leg.before.cells["dr6"]
-        if source.cr2 is not None and source.cr2 != cr2:
-            step.set["cr2"], step.right["cr2"] = after.cells["cr2"], source.cr2
-        if source.error is not None and source.error != error and step.leg.outcome.delivered[-1] == move.action:
-            code = (after.cells["rsp"], 8)
-            step.set[code], step.right[code] = step.right[code], source.error
-
-    @contextmanager
-    def _open_gate(self, vector: int | None) -> Iterator[None]:
-        """Let CPL 3 use a gate by INT n for one step, which then plays an event that no DPL keeps away."""
-        if vector is None:
-            yield
-            return
-        at = self._image.idt + 16 * vector + 5
-        saved = self._machine.load(at, 1)
-        self._machine.store(at, bytes([saved[0] | 3 << 5]))
-        yield
-        self._machine.store(at, saved)
-
-    @staticmethod
-    def _error_code(step: _Step) -> int | None:
-        """What a fault that strikes has for an error code: of the value chosen, the bits that it can have."""
-        chosen, event = _choice(step.leg.move, "fault.error_code"), EVENTS[step.leg.move.action]
-        if chosen is None or step.leg.outcome.delivered[-1:] != (event.name,):
-            return chosen
-        return step.leg.outcome.state.read(step.leg.outcome.state.cells["rsp"], 8)
+            if in_memory(address):
+                self._machine.store(address, data)
+        self._msrs.set(before, step.leg.outcome.state)
 
     # comparing
 
-    def _compare(self, step: _Step) -> list[Difference]:
+    def _compare(self, step: Step) -> list[Difference]:
         got: dict[Item, int] = {name: value for name, value in self._machine.read().items()}
         for item in step.right:
             if not isinstance(item, str):
@@ -267,6 +228,18 @@ class Follower:
             step.set |= {place: state.read(*place) for place in changed}
         self._correct(step.right | {"nmi_blocked": right.get("nmi_blocked", 0)} | step.set, got)
         return []
+
+    def _msr_differences(self, leg: Leg) -> list[Difference]:
+        """After WRMSR."""
+        instruction = self._instruction(leg)
+        if leg.move.action != "execute" or instruction is None or instruction.mnemonic != "wrmsr":
+            return []
+        found = self._msrs.differences(leg.outcome.state)
+        return [Difference(name, f"{right:#x}", f"{got:#x}") for name, right, got in found]
+
+    def _note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.append(text)
 
     def _correct(self, wanted: Mapping[Item, int], got: Mapping[Item, int]) -> None:
         """What the manual leaves open, and what the machine has got wrong in a known way, becomes what the run has."""
@@ -298,7 +271,7 @@ class Follower:
             return []
         found = []
         for name, region in self._course.machine.regions.items():
-            if region.writable:
+            if region.writable and name != MSRS:
                 base = self._course.start.bases[name]
                 data = self._machine.load(base, region.size)
                 memory = legs[-1].outcome.state.memory
@@ -341,12 +314,13 @@ class Follower:
         return outside and now["rip"] in (targets[_PAGE_FAULT], targets[_DOUBLE_FAULT])
 
 
+def _control(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """The control registers that hidden code has changed."""
+    return {name: after[name] for name in ("cr0", "cr3", "cr4") if before[name] != after[name]}
+
+
 def _following(instruction: Instruction | None) -> int | None:
     return None if instruction is None else instruction.next_address
-
-
-def _choice(move: Move, kind: str) -> int | None:
-    return next((value for name, value in move.choices if name == kind), None)
 
 
 def _undefined_bits(leg: Leg) -> dict[Item, int]:

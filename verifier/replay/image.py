@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verifier.errors import UsageError
-from verifier.machine.config import Gate, MachineConfig, Segment
+from verifier.machine.config import MSRS, Gate, MachineConfig, Segment
 from verifier.replay.changing import vanished
-from verifier.replay.pages import LARGE, OPEN, PAGE, UNCACHED, WRITABLE, Tables, pages_of
+from verifier.replay.pages import LARGE, OPEN, PAGE, UNCACHED, WRITABLE, Tables, in_memory, pages_of
 from verifier.replay.stub import APIC, LOAD, Stub, assemble_stub
 from verifier.replay.tables import LDT_SIZE, OWN_IST, Entry, gdt, idt, ist_place, tss
 
@@ -183,7 +183,7 @@ class _Builder:
 
     def _map(self) -> tuple[int, int, dict[int, int]]:
         """The roots for booting and for the run, and the physical address of each page's entry."""
-        boot, final = self._tables.root(), self._tables.root()
+        boot, final = self._tables.root(), self._tables.pair()
         for root in (boot, final):
             for at in range(0, 2 * MOST, LARGE):
                 self._tables.map_large(root, self._window + at, at | OPEN)
@@ -262,6 +262,8 @@ def plan_of(machine: MachineConfig, start: Start, mapped: Iterable[tuple[int, in
     extra = [*mapped, (start.home, 1)]
     for name, region in machine.regions.items():
         base = start.bases[name]
+        if name == MSRS:
+            continue
         if not region.writable:
             memory[base] = region.contents
             fixed.add(base)
@@ -296,7 +298,7 @@ def _stretches(content: Mapping[int, int], machine: MachineConfig, start: Start)
     found: dict[int, bytearray] = {}
     first = last = -2
     for address in sorted(content):
-        if any(base <= address < base + size for base, size in fixed):
+        if any(base <= address < base + size for base, size in fixed) or not in_memory(address):
             continue
         if address != last + 1:
             first = address

@@ -14,6 +14,11 @@ PRESENT, WRITABLE, USER, UNCACHED, BIG = 1, 2, 4, 0x10, 0x80
 OPEN = PRESENT | WRITABLE | USER
 
 
+def in_memory(address: int) -> bool:
+    """Whether an address of a run is one of memory: a run keeps model-specific registers where no canonical one is."""
+    return address >> 47 in (0, 0x1FFFF)
+
+
 def pages_of(address: int, size: int) -> range:
     """The addresses of the pages that ``size`` bytes from ``address`` on lie in."""
     return range(address & -PAGE, address + size, PAGE)
@@ -35,6 +40,14 @@ class Tables:
         """A new empty table of the highest level: its physical address."""
         self._tables.append({})
         return self._at + PAGE * (len(self._tables) - 1)
+
+    def pair(self) -> int:
+        """A new empty table of the highest level at a multiple of 8 KB, and right above it another that is the same."""
+        root = self.root()
+        if root % (2 * PAGE):
+            root = self.root()
+        self._tables.append(self._tables[-1])
+        return root
 
     def map_page(self, root: int, virtual: int, entry: int) -> int:
         """Let a 4 KB page be ``entry``, an address with bits; the physical address of the entry."""

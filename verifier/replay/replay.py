@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from verifier.errors import UsageError
-from verifier.lift import lift
-from verifier.machine.config import MSRS
 from verifier.machine.events import EVENTS
+from verifier.replay import control
 from verifier.replay.bochs import Bochs
 from verifier.replay.course import adapted, course_of, still_broken
 from verifier.replay.faults import LONGEST
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 MACHINES: Mapping[str, type[Qemu] | type[Bochs]] = {"qemu": Qemu, "bochs": Bochs}
 INTERPRETER = "interpreter"
 _PROGRAMS = {"qemu": ("qemu-system-x86_64", "qemu-system-x86"), "bochs": ("bochs", "bochs")}
-#: Control registers that have to be what the image made them.
-_FIXED = ("cr0", "cr3", "cr4")
 #: What no driver has to tell: as the image leaves them.
 _AFTER_BOOT = {"cr8": 0, "dr6": 0xFFFF_0FF0}
 
@@ -101,15 +98,15 @@ def on_machine(course: Course, name: str) -> tuple[Report, Course]:
     if it needs what a replay cannot give, MachineError where the emulator fails.
     """
     kind = MACHINES[name]
-    _expect_usual(course)
-    _expect_replayable(course)
     course = adapted(course, kind.rules, _loadable(course), kind.choices)
     touched = [place for leg in course.legs for place in leg.outcome.chosen]
     touched += [place for leg in course.legs for place in _raised_at(leg)]
     image = build(plan_of(course.machine, course.start, touched))
     with kind(image) as machine:
         now = machine.read()
-        course = adapted(course, kind.rules, _AFTER_BOOT | {n: now[n] for n in (*_FIXED, *_AFTER_BOOT) if n in now})
+        told = {n: now.get(n, value) for n, value in _AFTER_BOOT.items()}
+        course = adapted(course, kind.rules, told | control.start_of(course, now))
+        control.expect_followable(course)
         return Follower(machine, image, course).follow(), course
 
 
@@ -134,19 +131,3 @@ def _loadable(course: Course) -> dict[str, int]:
     return changed | ({} if code is not None and code.long else {"rsp": cells["rsp"] & 0xFFFF_FFFF})
 
 
-def _expect_usual(course: Course) -> None:
-    """Raises UsageError for a machine or an event that no image has."""
-    if MSRS in course.machine.regions:
-        raise UsageError("the specification lists model-specific registers: a replay has none but the bases")
-
-
-def _expect_replayable(course: Course) -> None:
-    for number, leg in enumerate(course.legs, 1):
-        instruction = course.machine.program.instructions.get(leg.before.rip)
-        if leg.move.action == "execute" and instruction is not None:
-            changed = {op.attr for op in lift(instruction) if op.opcode == "put"} & set(_FIXED)
-            if instruction.hole is not None:
-                changed |= set(course.machine.contracts[instruction.hole].clobbers) & set(_FIXED)
-            if changed:
-                names = ", ".join(sorted(map(str, changed)))
-                raise UsageError(f"step {number} changes {names}: a replay cannot follow it", instruction.span)
