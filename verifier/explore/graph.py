@@ -20,9 +20,9 @@ class Node:
     """A state that was reached, precisely as it was reached: nothing in it is approximated.
 
     ``events`` and ``steps`` count what led here from the start along ``parent``; ``merged`` is the node that stands
-    for this one, if it has the same future, ``followers`` those that this one stands for, and ``incoming`` the steps
-    that lead to it or to one of them. What happens from here on depends, as far as is known, on the locations in
-    ``live``, on the path literals in ``atoms`` and on those about ``variables``.
+    for this one, if it has the same future, and ``followers`` those that this one stands for. What happens from here on
+    depends, as far as is known, on the locations in ``live``, on the path literals in ``atoms`` and on those about
+    ``variables``.
 
     Where runs nested in the program are explored once for many contexts (`verifier.explore.routine`): ``call`` is set
     where such a run begins; ``left``, where it is over, is its last node, and ``parent`` the node that it struck.
@@ -37,7 +37,6 @@ class Node:
     merged: Node | None = None
     successors: list[tuple[Edge, Node | End]] = field(default_factory=list)
     expanded: bool = False
-    incoming: list[tuple[Node, Edge]] = field(default_factory=list)
     followers: list[Node] = field(default_factory=list)
     live: set[int] = field(default_factory=set)
     atoms: set[Term] = field(default_factory=set)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from verifier.explore.compare import whereabouts
 from verifier.explore.graph import End, Graph, Node
-from verifier.explore.recognise import whereabouts
 from verifier.explore.routine import Again, Call, Routine, opened, places, putting
 from verifier.explore.search import Fixpoint
 from verifier.machine.execution import atom, fresh, possible

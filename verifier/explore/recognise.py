@@ -3,8 +3,8 @@
 Two states have the same future if they agree, up to the names of havoc variables, on every location that is still
 *live*: read on some explored run from there before it is overwritten. What is live at a node is learned while the
 search goes: each explored step tells what it read and wrote, and liveness flows backwards along the explored steps, to
-every node that they start from. Nodes keep their whole, precise state; only the key by which a new one is compared
-with a known one leaves out what is dead at the known one.
+every node that they start from. Nodes keep their whole, precise state; only the comparison of a new one with a known
+one leaves out what is dead at the known one.
 
 So a node may be taken for like another before all is known. When a location turns out to be live there after all, the
 nodes that it stands for are compared again, and those that differ go back to the search. At the end every merge is
@@ -21,9 +21,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from verifier.explore.compare import Names, chosen, havoc_literals, named, relevant, tied, whereabouts
 from verifier.explore.graph import cost_of
+from verifier.explore.index import ControlPoint
 from verifier.ir.cells import CELL_INDEX
-from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
 from verifier.machine.step import Edge
 from verifier.terms import connected
@@ -40,19 +41,6 @@ if TYPE_CHECKING:
 _RSP = CELL_INDEX["rsp"]
 #: From the end of a nested run to where it leads: nothing happens.
 THROUGH = Edge("leave", None, (), (), frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
-Names = dict["Term", int]
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """The representatives at one control point with the same live locations, by key."""
-
-    order: tuple[int, ...]
-    known: dict[Hashable, list[Node]] = field(default_factory=dict)
-
-
-#: All representatives with one rip, rsp, interrupted context and NMI state, by what is live at them.
-ControlPoint = dict[frozenset[int], Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +55,30 @@ class Summary:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Where a node stands among its like: what tells it from others whatever is live, and where it is filed."""
+    """Where a node stands among its like. ``always``: the locations that are compared whatever is live. Of a
+    representative: its ``number`` among those of the control point, and all ``compared`` locations, if not stale."""
 
-    marks: Hashable
-    own_memory: tuple[int, ...]
-    group: Group | None = None
-    key: Hashable = None
+    point: ControlPoint
+    always: tuple[int, ...]
+    number: int | None = None
+    compared: tuple[int, ...] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Growth:
+    """What turned out to matter of a node since the nodes that it stands for were compared with it: locations; whether
+    any ``decisions``; ``anew``: they are to be compared in full."""
+
+    live: set[int] = field(default_factory=set)
+    decisions: bool = False
+    anew: bool = False
 
 
 class Recogniser:
     """The nodes met so far.
 
-    ``shortest``: no node stands for a cheaper one. ``tracked``: where the interrupted context's words lie is part of
-    every key. ``guarded``: so is what was
-    written to the interrupted context's own memory.
+    ``shortest``: no node stands for a cheaper one. ``tracked``: where the interrupted context's words lie is always
+    compared. ``guarded``: so is what was written to the interrupted context's own memory.
     """
 
     def __init__(
@@ -93,44 +91,50 @@ class Recogniser:
         self.guarded = guarded
         self._points: dict[Hashable, ControlPoint] = {}
         self._places: dict[Node, Place] = {}
-        self._changed: dict[Node, None] = {}
+        self._changed: dict[Node, Growth] = {}
         self.merges = 0
 
-    def _point(self, node: Node) -> ControlPoint:
+    def _point(self, node: Node) -> Hashable:
+        """What has to be the same whatever is live."""
         state = node.state
         frame = id(state.frame) if node.call is None else 0
         latches = state.nmi_blocked, state.nmi_pending
-        key = (id(state.home), state.rip, state.cells[_RSP].shape, *latches, frame)
-        found = self._points.get(key)
-        if found is None:
-            found = self._points[key] = {}
-        return found
+        words = whereabouts(state) if self.tracked else ()
+        return id(state.home), state.rip, state.cells[_RSP].shape, *latches, frame, node.ghost, words, *_nested(node)
 
     def _place(self, node: Node) -> Place:
         found = self._places.get(node)
         if found is None:
-            state = node.state
-            own = [at for at in state.memory if self.guarded and self._layout.belongs_to_home(at)]
-            own = sorted(at for at in own if state.memory[at] is not self._layout.initial(at))
-            marks = (node.ghost, tuple(own), whereabouts(state) if self.tracked else (), *_nested(node))
-            found = self._places[node] = Place(marks, tuple(own))
+            always = self._own_memory(node.state) if self.guarded else ()
+            key = self._point(node), always
+            point = self._points.get(key)
+            if point is None:
+                point = self._points[key] = ControlPoint()
+            always += tuple([-1 - i for i in range(len(_besides(node)))])
+            found = self._places[node] = Place(point, always)
         return found
+
+    def _own_memory(self, state: State) -> tuple[int, ...]:
+        """The words of the interrupted context's own memory that were written."""
+        layout = self._layout
+        own = [at for at, t in state.memory.items() if layout.belongs_to_home(at) and t is not layout.initial(at)]
+        return tuple(sorted(own))
 
     def meet(self, node: Node) -> bool:
         """Take in a node; True if it is new, False if another stands for it (``node.merged``)."""
-        point = self._point(node)
-        for group in point.values():
-            key, names = self._key(group.order, node)
-            for other in group.known.get(key, ()):
-                cheap = not self._shortest or cost_of(other) <= cost_of(node)
-                if cheap and self._covers(other, node, group.order, names):
-                    self._merge(node, other)
-                    return False
+        place = self._place(node)
+        for other in place.point.candidates(lambda at: self._term(node, at).shape):
+            cheap = not self._shortest or cost_of(other) <= cost_of(node)
+            if cheap and self._alike(other, node):
+                self._merge(node, other)
+                return False
         node.merged = None
-        self._file(node)
+        place.number = place.point.add(node)
+        for at in place.always:
+            place.point.live(place.number, at, self._term(node, at).shape)
+        self._file(node, place, node.live)
         if node.call is not None:
             self.attached.append((node.call.routine, node.call))
-        node.incoming += _sources(node)
         return True
 
     def _merge(self, node: Node, other: Node) -> None:
@@ -140,27 +144,19 @@ class Recogniser:
         other.followers.append(node)
         self.merges += 1
         for before, edge in _sources(node):
-            other.incoming.append((before, edge))
             atoms, variables = other.atoms, other.variables
             if before.state.frame is not other.state.frame:
                 atoms, variables = _outside(other, atoms, variables)
             self.learn(before, _before(other, edge, other.live), atoms, variables)
 
-    def _file(self, node: Node) -> None:
-        """Put a representative where those are found that it can stand for."""
-        place, point = self._place(node), self._point(node)
-        if place.group is not None:
-            place.group.known[place.key].remove(node)
-            if not place.group.known[place.key]:
-                del place.group.known[place.key]
-            if not place.group.known:
-                del point[frozenset(place.group.order)]
-        live = frozenset(node.live)
-        place.group = point.get(live)
-        if place.group is None:
-            place.group = point[live] = Group(tuple(sorted(live)))
-        place.key = self._key(place.group.order, node)[0]
-        place.group.known.setdefault(place.key, []).append(node)
+    def _file(self, node: Node, place: Place, live: Iterable[int]) -> None:
+        """Where a representative is looked for, tell what is live at it."""
+        if place.number is None:
+            return
+        place.compared = None
+        for at in live:
+            if at not in place.always:
+                place.point.live(place.number, at, self._term(node, at).shape)
 
     # what matters at a node
 
@@ -169,29 +165,38 @@ class Recogniser:
     ) -> None:
         """What happens from a node on depends on these; so does, unless written in between, what happens before.
 
-        Havoc variables are left out: literals about live ones are part of every key. Variables that such literals tie
+        Havoc variables are left out: literals about live ones are always compared. Variables that such literals tie
         them to are not, and so matter too.
         """
         known_atoms = {a for a in atoms if not a.havocs}
-        known_variables = {v for v in _tied(node.state.path, variables) if not v.havocs}
+        known_variables = {v for v in tied(node.state.path, variables) if not v.havocs}
         work: list[tuple[Node, Iterable[int], set[Term], set[Term]]] = [(node, live, known_atoms, known_variables)]
         while work:
             at, locations, new_atoms, new_variables = work.pop()
-            new_live = {location for location in locations if location not in at.live}
+            new_live = set(locations) - at.live
             new_atoms = new_atoms - at.atoms
             new_variables = new_variables - at.variables
             if not new_live and not new_atoms and not new_variables:
                 continue
-            at.live |= new_live
-            at.atoms |= new_atoms
-            at.variables |= new_variables
-            self._changed[at] = None
-            for before, edge in at.incoming:
-                earlier = _before(at, edge, new_live)
-                if before.state.frame is at.state.frame:
-                    work.append((before, earlier, new_atoms, new_variables))
-                else:
-                    work.append((before, earlier, *_outside(at, new_atoms, new_variables)))
+            self._grow(at, new_live, new_atoms, new_variables)
+            for member in (at, *at.followers):
+                for before, edge in _sources(member):
+                    earlier = _before(at, edge, new_live)
+                    if before.state.frame is at.state.frame:
+                        work.append((before, earlier, new_atoms, new_variables))
+                    else:
+                        work.append((before, earlier, *_outside(at, new_atoms, new_variables)))
+
+    def _grow(self, node: Node, live: set[int], atoms: set[Term], variables: set[Term]) -> None:
+        node.live |= live
+        node.atoms |= atoms
+        node.variables |= variables
+        if live:
+            self._file(node, self._places[node], live)
+        if node.followers:
+            growth = self._changed.setdefault(node, Growth())
+            growth.live |= live
+            growth.decisions |= bool(atoms or variables)
 
     def step(self, node: Node, edge: Edge) -> None:
         """A step was taken from a node: it depends on what the step read and decided by."""
@@ -202,23 +207,18 @@ class Recogniser:
         while self._changed:
             changed, self._changed = self._changed, {}
             split: list[Node] = []
-            for node in changed:
-                split += self._part(node)
-            for node in changed:
-                self._file(node)
+            for node, growth in changed.items():
+                split += self._part(node, growth)
             for node in split:
                 if self.meet(node):
                     yield node
 
-    def _part(self, node: Node) -> list[Node]:
+    def _part(self, node: Node, growth: Growth) -> list[Node]:
         """Let go of those followers that a node cannot stand for any more."""
-        order = tuple(sorted(node.live))
-        own, _ = self._key(order, node)
         staying: list[Node] = []
         leaving: list[Node] = []
         for follower in node.followers:
-            key, names = self._key(order, follower)
-            stays = key == own and self._covers(node, follower, order, names)
+            stays = self._still_alike(node, follower, growth)
             (staying if stays else leaving).append(follower)
             if not stays and node.call is not None and follower.call in node.call.routine.callers:
                 node.call.routine.callers.remove(follower.call)
@@ -226,65 +226,78 @@ class Recogniser:
         self.merges -= len(leaving)
         return leaving
 
+    def _still_alike(self, node: Node, follower: Node, growth: Growth) -> bool:
+        """Whether two nodes that were alike are so in what has come to matter since. What holds havoc variables can
+        differ in their names, which are compared over all that is live."""
+        if not growth.anew and not growth.decisions:
+            pairs = [(self._term(node, at), self._term(follower, at)) for at in growth.live]
+            if any(one.shape != other.shape for one, other in pairs):
+                return False
+            if not any(one.havocs for one, _ in pairs):
+                return True
+        return self._alike(node, follower)
+
     def summary(self, node: Node, standing: Node) -> Summary:
         """What matters of a node, as far as it does at the node that stands for it (or is it)."""
-        order = tuple(sorted(standing.live))
-        names = self._key(order, node)[1]
+        compared = self._compared(standing)
+        terms = {at: self._term(node, at) for at in compared}
+        names: Names = {}
+        for term in terms.values():
+            named(term, names)
+        havoc_literals(node.state.path, names)
         literals = {t for t in node.state.path if any(h in names for h in t.havocs)}
-        for literal in _chosen(node, standing):
-            _named(literal, names)
+        for literal in chosen(node, standing):
+            named(literal, names)
             literals.add(literal)
-        locations = {*order, *self._place(node).own_memory}
+        locations = {at for at in compared if at >= 0}
         if not node.state.cells[_RSP].havocs:
             locations.add(_RSP)  # part of the control point
         if self.tracked:
             locations.update(at for at, _ in whereabouts(node.state) if at >= 0)
-        return Summary({at: self._term(node.state, at) for at in sorted(locations)}, frozenset(literals), names)
+        return Summary({at: self._term(node, at) for at in sorted(locations)}, frozenset(literals), names)
 
-    def _term(self, state: State, location: int) -> Term:
-        found = state.cells[location] if location < CELL_COUNT else state.memory.get(location)
+    def _term(self, node: Node, location: int) -> Term:
+        """What a location holds at a node; those below 0 stand for what is compared besides."""
+        state = node.state
+        if location < CELL_COUNT:
+            return state.cells[location] if location >= 0 else _besides(node)[-1 - location]
+        found = state.memory.get(location)
         if found is not None:
             return found
         return self._layout.initial(location) if state.frame is None else self._layout.param(location)
 
-    def _terms(self, state: State, locations: Iterable[int]) -> list[Term]:
-        cells, memory = state.cells, state.memory
-        unwritten = self._layout.initial if state.frame is None else self._layout.param
-        return [
-            cells[at] if at < CELL_COUNT else memory[at] if at in memory else unwritten(at) for at in locations
-        ]
+    # comparing
 
-    # keys
-
-    def _key(self, order: tuple[int, ...], node: Node) -> tuple[Hashable, Names]:
-        """A node's value of the given locations, and the numbers that it gives to their havoc variables.
-
-        What a watched context had is compared like what is live: a property will read it. So is where a run goes that
-        leaves a routine.
-        """
+    def _compared(self, node: Node) -> tuple[int, ...]:
+        """The locations in which another node has to agree with a representative."""
         place = self._place(node)
-        names: Names = {}
-        parts: list[Hashable] = []
-        terms = self._terms(node.state, (*order, *place.own_memory))
-        if node.ghost.struck is not None:
-            terms += node.ghost.struck.values
-        if node.state.target is not None:
-            terms.append(node.state.target)
-        for term in terms:
-            parts.append(_named(term, names) if term.havocs else term.shape)
-        return (place.marks, tuple(parts), _havoc_literals(node.state.path, names)), names
+        if place.compared is None:
+            place.compared = (*sorted(node.live.difference(place.always)), *place.always)
+        return place.compared
 
-    def _covers(self, other: Node, node: Node, order: tuple[int, ...], names: Names) -> bool:
+    def _alike(self, other: Node, node: Node) -> bool:
+        """Whether one node can stand for another, as far as is known by now."""
+        ours: Names = {}
+        theirs: Names = {}
+        for at in self._compared(other):
+            one, two = self._term(other, at), self._term(node, at)
+            if (one is not two or one.havocs) and not _same(one, two, ours, theirs):
+                return False
+        if havoc_literals(other.state.path, ours) != havoc_literals(node.state.path, theirs):
+            return False
+        return self._covers(other, node, ours, theirs)
+
+    def _covers(self, other: Node, node: Node, ours: Names, theirs: Names) -> bool:
         """Whether a node with the same store decides alike, from here on, wherever the other one does."""
         if other.atoms or other.variables:
-            path = _relevant(node, other, names)
-            if _relevant(other, other, self._key(order, other)[1]) != path:
+            identical = node.state.path == other.state.path and ours == theirs
+            if not identical and relevant(node, other, theirs) != relevant(other, other, ours):
                 return False
         return other.call is None or node.call is None or other.call.routine.stands_for(node.call)
 
     def changed(self, node: Node) -> None:
         """Compare the nodes that this one stands for again."""
-        self._changed[node] = None
+        self._changed.setdefault(node, Growth()).anew = True
 
     @property
     def unsettled(self) -> bool:
@@ -293,11 +306,7 @@ class Recogniser:
 
     def agrees(self, node: Node, other: Node) -> bool:
         """Whether a node can stand for another, as far as is known by now."""
-        if node is other:
-            return True
-        order = tuple(sorted(node.live))
-        key, names = self._key(order, other)
-        return key == self._key(order, node)[0] and self._covers(node, other, order, names)
+        return node is other or self._alike(node, other)
 
     def ended(self, end: End, live: set[int], variables: Iterable[Term]) -> None:
         """A run is over: what was looked at after its last step matters before it."""
@@ -333,7 +342,7 @@ def _outside(node: Node, atoms: set[Term], variables: set[Term]) -> tuple[set[Te
 
 def flowed(edge: Edge, live: set[int]) -> set[int]:
     """What is live before a step, given what is live after it."""
-    before = {location for location in live if location not in edge.writes}
+    before = live - edge.writes
     for location in edge.feeds.keys() & live:
         before |= edge.feeds[location]
     return before
@@ -345,54 +354,13 @@ def _nested(node: Node) -> tuple[Hashable, ...]:
     return None if node.call is None else node.call.marks, None if state.target is None else state.cpl
 
 
-def _tied(path: frozenset[Term], variables: Iterable[Term]) -> set[Term]:
-    """Variables, and if there are havoc variables among them, all that the path ties to them."""
-    reach = set(variables)
-    if any(v.havocs for v in reach):
-        reach.update(*[literal.support for literal in connected(path, frozenset(reach))])
-    return reach
+def _besides(node: Node) -> tuple[Term, ...]:
+    """Terms that are no location's: what a watched context had, which a property will read; where a run goes that
+    leaves a routine."""
+    struck, target = node.ghost.struck, node.state.target
+    return (() if struck is None else struck.values) + (() if target is None else (target,))
 
 
-def _named(term: Term, names: Names) -> Hashable:
-    return term.shape, tuple([names.setdefault(h, len(names)) for h in term.havocs])
-
-
-def _havoc_literals(path: frozenset[Term], names: Names) -> frozenset[Hashable]:
-    """The literals that say anything of the live havoc variables, directly or through others."""
-    if not names:
-        return frozenset()
-    pending = sorted((t for t in path if t.havocs), key=lambda t: t.shape)
-    chosen: set[Hashable] = set()
-    grown = True
-    while grown and pending:
-        grown = False
-        for literal in list(pending):
-            if any(h in names for h in literal.havocs):
-                chosen.add(_named(literal, names))
-                pending.remove(literal)
-                grown = True
-    return frozenset(chosen)
-
-
-def _chosen(node: Node, judge: Node) -> list[Term]:
-    """The literals of a node's path that decisions known at another node depend on, in the order of their shapes."""
-    path = node.state.path
-    chosen = {t for t in path if atom(t) in judge.atoms}
-    if judge.variables:
-        chosen.update(connected(path, frozenset(judge.variables)))
-    return sorted(chosen, key=lambda t: t.shape)
-
-
-def _relevant(node: Node, judge: Node, names: Names) -> frozenset[Hashable]:
-    names = dict(names)
-    return frozenset([_named(t, names) for t in _chosen(node, judge)])
-
-
-def whereabouts(state: State) -> tuple[tuple[int, str], ...]:
-    """Which cells and memory locations hold words of the interrupted context; -1 stands for RFLAGS as a whole."""
-    wanted = state.home.tracked
-    found = [(at, wanted[t]) for at, t in enumerate(state.cells) if t in wanted]
-    found += sorted((at, wanted[t]) for at, t in state.memory.items() if t in wanted)
-    if state.rflags in wanted:
-        found.append((-1, "rflags"))
-    return tuple(found)
+def _same(one: Term, other: Term, ours: Names, theirs: Names) -> bool:
+    """Whether two terms are the same but for the names of havoc variables, which so far mean each other by number."""
+    return one.shape == other.shape and named(one, ours) == named(other, theirs)

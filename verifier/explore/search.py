@@ -202,8 +202,12 @@ class Fixpoint(Explorer):
         for node in self.start_nodes():
             self.graph.starts.append(node)
             self._meet(node)
-        explored = 0
+        explored = level = 0
         while self._frontier or self._refresh():
+            if self._frontier[0][0] > level:
+                self._refresh()
+                level = self._frontier[0][0]
+                continue
             events, steps, _, node = heapq.heappop(self._frontier)
             if node.merged is not None or node.expanded:
                 continue

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from verifier.explore.recognise import Names, Summary
+    from verifier.explore.compare import Names
+    from verifier.explore.recognise import Summary
     from verifier.explore.schedule import Ghost
     from verifier.explore.search import Fixpoint
     from verifier.machine.layout import Layout
