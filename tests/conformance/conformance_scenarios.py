@@ -187,6 +187,8 @@ PRIVILEGED = [
           ("ds", "I11 R8", (0, 3, 0x10, 0x18, 0x1B, 0x23, 0x2B, 0x28, 0x2F, 0x1003)),
           ("ss", "I11", (0, 3, 0x10, 0x18, 0x1B, 0x2B, 0x28, 0x1C, 0x1000)))
       for selector in selectors),
+    *(Scenario(f"{text} of {selector:#x}", "I13", f"{text} %ax", cells={"rax": selector}, choices=(("undef", 0),))
+      for text in ("verr", "verw") for selector in (0, 3, 0x10, 0x18, 0x1B, 0x2B)),
     Scenario("pop of a bad selector", "I11", "pop %fs", words=(0x1B,), choices=(("undef", 0),)),
     *(Scenario(f"wrmsr {msr:#x}", "I9", "wrmsr", cells={"rcx": msr, "rax": 5, "rdx": 7}) for msr in (
         0xC000_0100, 0xC000_0101, 0xC000_0102)),

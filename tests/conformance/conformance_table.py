@@ -29,7 +29,7 @@ NAMES = {"qemu": "QEMU", "bochs": "Bochs"}
 #: Rules that the processor itself is asked about too, at CPL 3 or in pieces.
 PROCESSOR = {
     **dict.fromkeys(("R4", "R5", "R6", "R7", "R9", "R12"), "tests/trace/test_interpreter_native.py"),
-    **dict.fromkeys(("A6", "A7", "A8", "A10", "A12", "I2"), "tests/lift/test_lift_cpu.py"),
+    **dict.fromkeys(("A6", "A7", "A8", "A10", "A12", "I2", "I13"), "tests/lift/test_lift_cpu.py"),
     "A2": "tests/trace/test_interpreter_prefixes.py",
     "R1": "tests/asm/test_assemble_gnu.py",
 }
@@ -41,8 +41,9 @@ MANUAL = {
     "A13": "taken for granted",
     "A14": "taken for granted",
     "I12": "what an interrupted context can hold",
-    "R13": "an LDT that changes between two instructions",
+    "R13": "an LDT that changes between two instructions; see tests/replay",
     **dict.fromkeys(("E1", "E2", "E3", "E5", "E6"), "what strikes where the specification says so; see tests/replay"),
+    "I14": "what a specification lists; see tests/replay",
     "E4": "what a specification is told of RF",
     "E7": "no machine sets a register that the specification lists",
 }
