@@ -39,7 +39,7 @@ SUBJECTS = (
     Subject(
         ("nmi_on_stack.S",),
         (
-            "nmi_on_stack_irq", "nmi_on_stack_faults", "nmi_on_stack", "nmi_on_stack_contexts", "nmi_on_stack_bad_ss",
+            "nmi_on_stack_irq", "nmi_on_stack", "nmi_on_stack_faults", "nmi_on_stack_contexts", "nmi_on_stack_bad_ss",
             "nmi_on_stack_late_faults",
         ),
         routines=True,
