@@ -140,5 +140,3 @@ class Scratch:
     def _exchange(self, page: int, entry: bytes) -> None:
         self._machine.store(self._image.entries[page], entry)
         self._machine.forget(page)
-
-

@@ -226,7 +226,8 @@ class Qemu:
             self._gdb = None
         if self._process.poll() is None:
             self._process.kill()
-        self._process.communicate()
+        if self._process.stderr is not None and not self._process.stderr.closed:
+            self._process.communicate()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -248,4 +249,3 @@ def _layout(features: str) -> dict[str, tuple[int, int, int]]:
         found[ours.get(attributes["name"], attributes["name"])] = (number, at, size)
         at += size
     return {name: place for name, place in found.items() if name in (*REGISTERS, *MORE)}
-

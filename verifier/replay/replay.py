@@ -129,5 +129,3 @@ def _loadable(course: Course) -> dict[str, int]:
     if cells["cs"] & 4 and cells["cs"] == cells["ss"]:
         changed["ss"] = cells["ss"] ^ 8
     return changed | ({} if code is not None and code.long else {"rsp": cells["rsp"] & 0xFFFF_FFFF})
-
-
