@@ -138,11 +138,16 @@ class Bench:
     def set(self, state: ConcreteState) -> None:
         machine = self.machine
         self.shadow(machine, 0)
+        place = self.image.idt + 16 * NMI
+        gate = machine.load(place, 16)
+        own = Entry(NMI, self.image.pad(NMI), OWN_IST, False, 0)
+        machine.store(place, idt([own], self.image.kernel_cs)[16 * NMI :][:16])
         self.block()  # a pending one may be held back or not
         unblock(machine, self.image)
         self.block()
         if not state.nmi_blocked:
             unblock(machine, self.image)
+        machine.store(place, gate)
         for name, region in self.lab.machine.regions.items():
             if region.writable:
                 base = self.lab.bases[name]
@@ -155,20 +160,18 @@ class Bench:
 
     def block(self) -> None:
         """Let an NMI come, by a gate that leads to the monitor: then none is pending."""
-        machine, place = self.machine, self.image.idt + 16 * NMI
-        gate = machine.load(place, 16)
-        own = Entry(NMI, self.image.pad(NMI), OWN_IST, False, 0)
-        machine.store(place, idt([own], self.image.kernel_cs)[16 * NMI :][:16])
-        machine.write(self.image.at("nop_"))
-        machine.pend("nmi")
-        machine.step()
-        machine.store(place, gate)
+        self.machine.write(self.image.at("nop_"))
+        self.machine.pend("nmi")
+        self.machine.step()
 
     def memory(self) -> dict[int, int]:
+        places = [(self.lab.bases[name], region.size) for name, region in self.lab.machine.regions.items()]
+        first, last = labs.NMI_IST, labs.PERCPU  # on pages that follow one another
+        together = self.machine.load(first, last + labs.SIZE - first)
         found = {}
-        for name, region in self.lab.machine.regions.items():
-            base = self.lab.bases[name]
-            found |= dict(enumerate(self.machine.load(base, region.size), base))
+        for base, size in places:
+            data = together[base - first :][:size] if first <= base <= last else self.machine.load(base, size)
+            found |= dict(enumerate(data, base))
         return found
 
     # a move

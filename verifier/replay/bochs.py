@@ -164,8 +164,13 @@ class Bochs:
         """See `Machine.store`."""
         while data:
             room = 0x1000 - address % 0x1000
-            self._debugger.store(self._debugger.physical(address), data[:room])
+            self._debugger.store(self._physical(address), data[:room])
             address, data = address + room, data[room:]
+
+    def _physical(self, address: int) -> int:
+        """The window is physical memory; anything else is where the page tables have it now."""
+        in_window = 0 <= address - self._image.window < self._image.end
+        return address - self._image.window if in_window else self._debugger.physical(address)
 
     def forget(self, address: int) -> None:
         """Drop what is remembered of all pages."""
