@@ -44,11 +44,11 @@ ROOT = Path(__file__).parents[1]
 TESTS = {
     "verifier/lift/": ("tests/lift/test_lift_system.py", "tests/lift/test_lift_cpu.py::test_this_cpu_agrees"),
     "verifier/machine/": ("tests/machine", "tests/prove/test_events.py", "tests/prove/test_msrs.py",
-                          "tests/prove/test_contracts.py"),
+                          "tests/prove/test_contracts.py", "tests/prove/test_stacks.py", "tests/prove/test_ldt.py"),
     "verifier/object/": ("tests/object",),
     "verifier/spec/": ("tests/spec", "tests/prove/test_contracts.py", "tests/prove/test_events.py",
                        "tests/prove/test_stacks.py"),
-    "verifier/trace/": ("tests/trace", "tests/machine"),
+    "verifier/trace/": ("tests/trace", "tests/machine", "tests/prove/test_contracts.py"),
     "verifier/recheck/": ("tests/machine", "tests/recheck/test_expression.py", "tests/recheck/test_ghost.py",
                           "tests/recheck/test_tampered.py", "tests/recheck/test_wrong_claims.py"),
 }  # fmt: skip

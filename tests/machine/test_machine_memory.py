@@ -11,7 +11,7 @@ from verifier.asm import assemble_text
 from verifier.ir.cells import CELLS
 from verifier.machine.config import Contract, Datum, MachineConfig, Pointer, Region
 from verifier.machine.layout import Layout, Place
-from verifier.terms import Valuation, add, concat, const, extract, var
+from verifier.terms import Valuation, add, concat, const, eq, extract, ult, var
 
 WORDS = (0x0706_0504_0302_0100, 0x1716_1514_1312_1110, 0x2726_2524_2322_2120)
 VALUE = 0xA7A6_A5A4_A3A2_A1A0
@@ -151,6 +151,34 @@ def layout() -> Layout:
     )
     program = assemble_text(".text\nnop\n")
     return Layout(MachineConfig(program, {r.name: r for r in regions}, {}, {}, {}, ()))
+
+
+#: Two addresses, as offsets in regions of 64 bytes: in the first, in the second, what their order and equality become.
+ORDERED = [
+    (8, 8, "lower", False),
+    (0, 63, "lower", False),
+    (63, 0, "lower", False),
+    (64, 1, "lower", False),
+    (64, 0, None, None),  # just above the first, which may be where the second begins
+    (0, 64, "lower", None),
+    (1, 64, "lower", False),
+    (-1, 8, None, False),
+    (65, 8, None, False),
+    (8, -1, None, False),
+    (8, 65, None, False),
+    (-64, 0, None, None),
+    (0, -64, None, None),
+    (0, -63, None, False),
+]
+
+
+@pytest.mark.parametrize(("i", "j", "order", "equal"), ORDERED)
+def test_addresses_of_two_regions_compare_as_the_regions_lie(i, j, order, equal):
+    it = layout()
+    a, b = it.base("data"), it.base("other")
+    one, other = add(a, const(i, 64)), add(b, const(j, 64))
+    assert it.ordered(ult(one, other)) is (ult(a, b) if order == "lower" else ult(one, other))
+    assert it.ordered(eq(one, other)) is (const(0, 1) if equal is False else eq(one, other))
 
 
 def test_words_at_the_start():

@@ -10,6 +10,7 @@ from object_build import assembled, listed, read, run
 from object_surgery import with_contents
 
 from verifier.asm import assemble_text
+from verifier.object.line_program import _joined
 
 TEXT = """
 start:	cld
@@ -83,6 +84,12 @@ def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
         span = program.instructions[program.symbols["start"].value].span
         assert (span.file, span.line) == ("a.o(start)", 0) or span.line > 0
         assert span.file.isprintable()
+
+
+@pytest.mark.parametrize(("index", "name"), [(1, "there/a.s"), (0, "a.s"), (2, "a.s"), ("there", "a.s")])
+def test_a_directory_that_is_not_there_is_left_out(index: int | str, name: str) -> None:
+    """The form of an index is the object's own choice: it may be a text."""
+    assert _joined(["", "there"], index, "a.s") == name
 
 
 def test_lines_of_a_listing_are_its_own(tmp_path: Path) -> None:

@@ -40,12 +40,32 @@ GATES = {
     "general_protection": "entry: general_protection, gate: interrupt",
     "debug": "entry: debug, gate: interrupt",
     "breakpoint": "entry: breakpoint, gate: interrupt, dpl: 3",
+    "overflow": "entry: breakpoint, gate: interrupt",
     "irq": "entry: breakpoint, gate: interrupt",
 }
 SS = TEXT.replace(" nop\nstore:", " movl %ss,%eax\n movl %eax,%ss\nstore:", 1)
 INT3 = (
     "nmi:\n movl %ss,%eax\n movl %eax,%ss\nhere:\n int3\nafter:\n nop\n iretq\n" + TEXT[TEXT.index("page_fault:") :]
 )
+#: RSP is no address when something strikes at ``here`` (rule H2).
+LOST = """
+nmi:
+ movabsq $0x900000000000,%rsp
+here:
+ nop
+1: jmp 1b
+double_fault: jmp 1b
+stack_fault: jmp 1b
+page_fault: jmp 1b
+breakpoint: jmp 1b
+"""
+LOST_GATES = {
+    "page_fault": "entry: page_fault, gate: interrupt",
+    "breakpoint": "entry: breakpoint, gate: interrupt",
+    "double_fault": "entry: double_fault, gate: interrupt, stack: nmi_ist",
+    "stack_fault": "entry: stack_fault, gate: interrupt, stack: nmi_ist",
+}
+PAGE_LOST = "nmi: 1, page_fault: {times: 1, at: here}"
 
 FAULTING = "nmi: 1, page_fault: {times: 1, at: memory}"
 EVERYWHERE = "nmi: 1, page_fault: {times: 1, at: anywhere}"
@@ -98,6 +118,12 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "the other bits are open": (
         TEXT, FAULTING, "that: '0(%rsp) & 2 == 0', at: page_fault", "refuted", {},
     ),
+    "the lowest too": (
+        TEXT, FAULTING, "that: '0(%rsp) & 1 == 0', at: page_fault", "refuted", {},
+    ),
+    "but only those that are defined": (
+        TEXT, FAULTING, "that: '0(%rsp) & 0x7fff7f00 == 0', at: page_fault", "proved", {},
+    ),
     "and so is CR2": (
         TEXT, FAULTING, "that: 'cr2 == interrupted.cr2', at: page_fault", "refuted", {},
     ),
@@ -123,6 +149,19 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     ),
     "a probe saves the boundary": (
         TEXT, "nmi: 1, breakpoint: {times: 1, at: store}", "that: 0(%rsp) == store, at: breakpoint", "proved", {},
+    ),
+    "and so does an overflow": (
+        TEXT, "nmi: 1, overflow: {times: 1, at: store}", "that: 0(%rsp) == store, at: breakpoint", "proved", {},
+    ),
+    "a page fault whose frame goes nowhere is a double fault": (
+        LOST, PAGE_LOST, "that: unreachable(double_fault)", "refuted", {"idt": LOST_GATES},
+    ),
+    "and no stack fault": (
+        LOST, PAGE_LOST, "that: unreachable(stack_fault)", "proved", {"idt": LOST_GATES},
+    ),
+    "but a trap's is a stack fault": (
+        LOST, "nmi: 1, breakpoint: {times: 1, at: here}", "that: unreachable(double_fault)", "proved",
+        {"idt": LOST_GATES},
     ),
     "a #DB leaves DR6 but for its low bits": (
         TEXT, DEBUGGED, "that: dr6 >> 4 == interrupted.dr6 >> 4, at: debug", "proved",

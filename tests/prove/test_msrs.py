@@ -39,6 +39,19 @@ out:
  iretq
 """
 ONE: dict[str, Any] = {"machine": "  msrs: {0x48: {initially: 5}}"}
+#: A register that is a cell is written as a cell.
+BASES = """
+nmi:
+ movl ${number},%ecx
+ movl $7,%eax
+ xorl %edx,%edx
+ wrmsr
+ xorl %eax,%eax
+ rdmsr
+work:
+ nop
+1: jmp 1b
+"""
 CHECKS = """
 nmi:
  nop
@@ -69,6 +82,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "not listed": (SAVED.format(back="wrmsr"), "that: restored(all)", "unknown", {}),
     "other contents": (SAVED.format(back="wrmsr"), "that: msr_0x48 == 5, at: out", "refuted",
                        {"machine": "  msrs: {0x48: {}}"}),
+    **{f"{cell} has a number": (BASES.format(number=number), f"that: {cell} == 7 and rax == 7, at: work", "proved", {})
+       for cell, number in {"fs_base": 0xC000_0100, "gs_base": 0xC000_0101, "kernel_gs_base": 0xC000_0102}.items()},
     "a machine check sets MCIP": (CHECKS.format(clear=""), "that: msr_0x17a & 4 == 4, at: mce", "refuted", TWO),
     "one does": (CHECKS.format(clear=""), "that: msr_0x17a & 4 == 4, at: mce", "proved",
                  {**TWO, "events": "machine_check: 1"}),

@@ -72,6 +72,13 @@ def test_a_mistake_in_a_contract(project: Project, added: str, message: str, whe
         assert error.hint == hint
 
 
+@pytest.mark.parametrize("cell", ["rsp", "cs", "ss", "cpl", "inhibit", "rf", "tf", "vm", "rip"])
+@pytest.mark.parametrize("added", ["changes: [{}]", "gives: {{{}: 0}}"])
+def test_hidden_code_does_not_say_where_control_is(project: Project, cell: str, added: str) -> None:
+    error = mistake(project, SPEC.replace(HOLE, f"keeps: [registers], {added.format(cell)}}}"))
+    assert error.message == f"unknown register or flag that hidden code can change '{cell}'"
+
+
 CALLS = {
     "never called": ("helpre: {}", "nothing in the program calls 'helpre'", "helpre", "did you mean 'helper'?"),
     "defined": ("helper: {}, nmi: {}",
