@@ -195,6 +195,12 @@ def test_executables_that_do_not_fit(
     assert re.search(message, said, re.DOTALL), said
 
 
+def test_debug_information_without_the_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = assembled(CODE, tmp_path)
+    run("objcopy", "--only-keep-debug", path.name, "x", folder=tmp_path)
+    assert "has code whose bytes are not in it, .text" in judged(tmp_path, capsys, tmp_path / "x")
+
+
 def test_sections_at_one_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assembled(CODE, tmp_path)
     given = ("-Ttext=0xffffffff81000000", "--defsym=helper=0xffffffff81000000", "--defsym=taken=0")

@@ -61,7 +61,8 @@ class _Reader:
         tables = [s for s in self._elf.sections if s.type == headers.SYMTAB]
         if len(tables) != 1:
             found = "no symbol table: it is stripped" if not tables else "more than one symbol table"
-            raise self._elf.error(f"has {found}", "the entries are found by their symbols")
+            hint = "the entries are found by their symbols; distributions keep them in packages of debug information"
+            raise self._elf.error(f"has {found}", hint)
         return tables[0]
 
     # --- sections ---
@@ -72,6 +73,9 @@ class _Reader:
             raise self._elf.error(f"needs more than {limits.MEMORY_BYTES >> 20} MB of memory")
         if section.flags & headers.COMPRESSED:
             raise self._elf.error(f"has a compressed section that takes memory, {section.name}")
+        if section.type == headers.NOBITS and section.flags & headers.EXECUTE and section.size:
+            hint = "it may hold debug information only: hand over the file that this was taken from"
+            raise self._elf.error(f"has code whose bytes are not in it, {section.name}", hint)
         alignment = max(1, section.alignment)
         if alignment & (alignment - 1) or alignment > _LARGEST_ALIGNMENT:
             what = f"aligns its section {section.name} to {alignment:#x}"
