@@ -67,7 +67,9 @@ def _engines_differ(merged: Result, every_path: Result) -> str:
     if merged.verdict != every_path.verdict:
         return f"{name}: {merged.verdict} to a fixpoint, {every_path.verdict} path by path"
     one, other = merged.violation, every_path.violation
-    if one is not None and other is not None and one.cost != other.cost:
+    if one is None or other is None or {one.kind, other.kind} > {"stuck"}:
+        return ""  # who is stuck is asked at the end of a search, and lost control may have ended one of them before
+    if one.cost != other.cost:
         return f"{name}: a run of {one.cost} to a fixpoint, of {other.cost} path by path"
     return ""
 
