@@ -8,7 +8,7 @@ import pytest
 from object_build import assembled, linked
 from three_machines import judged
 
-from verifier.errors import SpecError
+from verifier.errors import AsmError, SpecError
 from verifier.spec import load
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ format: 1
 program: {{object: x}}
 machine:
   stacks: {{nmi_ist: {{size: 512}}, task: {{size: 512}}}}
-  idt: {{nmi: {{entry: nmi, gate: interrupt, stack: nmi_ist}}}}
+  idt:
+    nmi: {{entry: nmi, gate: interrupt, stack: nmi_ist}}
   data: {{cpu_0: {{of: bases, size: 8, initially: percpu.base}}}}
   percpu:
     {members}
@@ -70,6 +71,18 @@ def test_per_cpu_data(percpu: str, tmp_path: Path) -> None:
     """Up to Linux 6.14 the addresses of per-CPU data count from 0; then they are like those of other data."""
     results = judged(executable(tmp_path, percpu))
     assert {name: r.verdict for name, r in results.items()} == dict.fromkeys(results, "proved")
+
+
+def test_a_handler_that_is_not_shown_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """Kernels have much that is called like an event's handler."""
+    for more, symbol in (("nmi_body: ret", "nmi_body"), (".data; first_irq: .quad 0", "first_irq")):
+        gate = f"    irq: {{contract: {{}}, gate: interrupt, name: {symbol}}}\n"
+        assembled(f"{CODE}\n.text\n{more}\n", tmp_path)
+        (tmp_path / "spec.yaml").write_text(
+            SPEC.format(members=MEMBERS).replace("object: x", "object: a.o").replace("  data:", f"{gate}  data:")
+        )
+        with pytest.raises(AsmError, match=f"'{symbol}' is a symbol of the program"):
+            load(tmp_path / "spec.yaml", tmp_path)
 
 
 @pytest.mark.parametrize(("members", "message"), [

@@ -89,5 +89,8 @@ def _check(stubs: Sequence[Stub], symbols: SymbolTable, layout: Layout) -> None:
         if own is None and stub.name not in symbols.wanted and not stub.handler:
             hint = nearest(stub.name, [*symbols.wanted, *symbols.known]) or lost
             raise AsmError(f"nothing in the program calls '{stub.name}'", stub.span, hint)
+        if own is not None and stub.handler:
+            hint = "give the handler that is not shown a 'name' of its own, beside 'contract'"
+            raise AsmError(f"'{stub.name}' is a symbol of the program", stub.span, hint)
         if own is not None and not layout.is_code(own.value):
             raise AsmError(f"'{stub.name}' is no code: it cannot be called", stub.span)
