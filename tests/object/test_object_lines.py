@@ -10,6 +10,7 @@ from object_build import assembled, listed, read, run
 from object_surgery import with_contents
 
 from verifier.asm import assemble_text
+from verifier.object.fields import Fields
 from verifier.object.line_program import _joined
 
 TEXT = """
@@ -90,6 +91,11 @@ def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_left_out(index: int | str, name: str) -> None:
     """The form of an index is the object's own choice: it may be a text."""
     assert _joined(["", "there"], index, "a.s") == name
+
+
+def test_a_text_may_be_empty() -> None:
+    fields = Fields(b"\0a\0")
+    assert [fields.string(), fields.string(), bool(fields)] == ["", "a", False]
 
 
 def test_lines_of_a_listing_are_its_own(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from verifier.explore import search
 from verifier.explore.recognise import Recogniser
 from verifier.explore.schedule import Script
 from verifier.ir.cells import CELL_INDEX
-from verifier.machine import step
+from verifier.machine import holes, segments, step
+from verifier.machine.execution import Execution
 from verifier.machine.layout import CELL_COUNT
 from verifier.prove.certificate import Certificate
 from verifier.prove.prover import Prover
@@ -112,6 +113,70 @@ def test_memory_that_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Recogniser, "__init__", lambda self, layout, **given: init(self, layout, **{**given, "guarded": False})
     )
     expect_refused(SPEC.with_stem("nested_nmi_repaired"), "context-restored", tmp_path)
+
+
+SMALL = """\
+format: 1
+program: {{source: nmi.s}}
+machine:
+  stacks: {{nmi_ist: {{size: 512}}}}
+  idt:
+    nmi: {{entry: nmi, gate: interrupt, stack: nmi_ist}}
+    page_fault: {{contract: {{stack: 0}}, gate: interrupt}}
+    general_protection: {{entry: fault, gate: interrupt}}
+    segment_not_present: {{entry: fault, gate: interrupt}}
+  percpu: {{word: {{size: 8}}}}
+holes:
+  hidden: {{stack: 0, keeps: [rcx, status_flags], may: [page_fault], {contract}}}
+environment:
+  interrupted: [user: {{gs: kernel, ss: ldt}}]
+  events: {{nmi: 1, page_fault: 1}}
+properties:
+  p: {{that: "{that}", at: {at}}}
+"""
+HIDDEN = "nmi:\n movq $0,%gs:word\n movl $1,%ebx\nhidden: ...\nafter:\n nop\n1: jmp 1b\nfault: jmp 1b\n"
+LOADED = "nmi:\n movl %ds,%eax\n testl $4,%eax\n je 1f\n movl %eax,%ds\nafter:\n nop\nhidden: ...\n"
+
+
+def replaced(where: object, name: str, by: Callable[..., object]) -> Break:
+    return lambda patch: patch.setattr(where, name, by)
+
+
+def no_good_ldt(x, selector, _cause, _others):
+    """No selector of the LDT is good."""
+    if x.decide(segments.in_ldt(selector)):
+        raise segments.bad_selector(selector)
+    return False
+
+
+#: text, what the contract of its hidden code says besides, what is then not proved, and how it is proved all the same.
+MACHINES = {
+    "hidden code executes no IRET": (
+        HIDDEN, "may: [page_fault, iret]", "nmi_blocked == 1 or count(page_fault) == 1",
+        replaced(Execution, "either", lambda _x, _kind: False),
+    ),
+    "hidden code writes nothing": (
+        HIDDEN, "writes: ['%gs:word']", "%gs:word == 0", replaced(holes, "_write_operand", lambda *_: None),
+    ),
+    "hidden code changes nothing": (
+        HIDDEN, "", "rbx == 1 or count(page_fault) == 1", replaced(holes, "run_hole", lambda *_: None),
+    ),
+    "no selector of the LDT is good": (
+        LOADED + "1: jmp 1b\nfault: jmp 1b\n", "", "rip != after", replaced(segments, "in_changing_ldt", no_good_ldt),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", MACHINES)
+def test_what_a_broken_machine_proves_is_refused(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, contract, that, broken = MACHINES[how]
+    (tmp_path / "nmi.s").write_text(text)
+    spec = SMALL.format(contract=contract, that=that, at="always" if "rip" in that else "after")
+    if contract.startswith("may"):
+        spec = spec.replace("may: [page_fault], may", "may")
+    (tmp_path / "a.yaml").write_text(spec)
+    broken(monkeypatch)
+    expect_refused(tmp_path / "a.yaml", "p", tmp_path)
 
 
 def expect_refused(spec: Path, name: str, folder: Path) -> None:
