@@ -343,3 +343,11 @@ def test_the_segments_are_an_assumption(project: Project) -> None:
     (said,) = [a for a in project.load().assumptions if a.startswith("the segments are")]
     assert "0x10 (64-bit code, DPL 0), 0x18 (data, DPL 0)" in said
     assert said.endswith("all present and flat; every other selector is a bad one")
+
+
+def test_declared_per_cpu_data_lie_behind_the_programs_own(project: Project) -> None:
+    """Also where none of the program's own is declared: the two were at one place."""
+    project.asm(ASM + '\t.section .data..percpu,"aw",@progbits\nmine:\t.quad 0\n')
+    percpu = project.load().machine.regions["percpu"]
+    assert {d.name: d.offset for d in percpu.data}["mine"] == 0
+    assert all(d.offset >= 8 for d in percpu.data if d.name != "mine")

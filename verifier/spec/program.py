@@ -25,7 +25,7 @@ def read_program(
 ) -> tuple[Program, tuple[Declared, ...]]:
     """The program, and the declared names where they finally lie. AsmError for what the files have wrong.
 
-    Only the program tells which per-CPU names it defines itself; if some, the others move behind them.
+    Only the program tells which per-CPU data it has itself; if some, the declared ones move behind them.
     """
     make = _linked if sources.objects else _assembled
     entries = (*(e.text("a label") for e in sources.entries), *_handlers(machine))
@@ -34,7 +34,7 @@ def read_program(
         if program.address_of(entry.text()) not in program.instructions:
             raise entry.error(f"no code has the symbol '{entry.text()}'", nearest(entry.text(), program.symbols))
     moved = memory.moved_behind_text(declared, program)
-    if moved != declared and any(memory.in_percpu(program, d.name) for d in declared):
+    if moved != declared:
         return make(sources, moved, stubs, root, entries), moved
     return program, declared
 
