@@ -22,11 +22,11 @@ State = dict[str, Any]
 
 
 @cache
-def proved(spec: Path) -> tuple[bytes, frozenset[str]]:
+def proved(spec: Path, routines: bool = False) -> tuple[bytes, frozenset[str]]:
     """The certificate of all that is proved of a specification, and the names of that."""
     model = load(spec)
     certificate = Certificate(model)
-    results = list(Prover(model, witness=certificate.add).results(model.properties))
+    results = list(Prover(model, witness=certificate.add, routines=routines).results(model.properties))
     return certificate.content(), frozenset(r.property.name for r in results if r.verdict == "proved")
 
 
@@ -48,15 +48,43 @@ class ProofLines:
     def is_fixed(self, number: int) -> bool:
         """Whether a term has no unknowns."""
         op, *rest = self.terms[number]
-        if op in ("const", "interrupted", "base", "initial", "rule"):
+        if op in ("const", "interrupted", "base", "initial", "rule", "param"):
             return True
         count = 1 if op in ("extract", "sext") else len(rest)
         return op != "unknown" and all(self.is_fixed(n) for n in rest[:count])
 
+    def mentions(self, number: int, unknown: int) -> bool:
+        """Whether a term speaks of an unknown of its state."""
+        op, *rest = self.terms[number]
+        if op == "unknown":
+            return bool(rest[0] == unknown)
+        if op in ("const", "interrupted", "base", "initial", "rule", "param"):
+            return False
+        return any(self.mentions(n, unknown) for n in rest[: 1 if op in ("extract", "sext") else len(rest)])
+
+    def reached(self) -> set[int]:
+        """The states that hints lead to from the start; a search with routines leaves some that it has given up."""
+        found: set[int] = set()
+        work = list(self.opening["starts"])
+        while work:
+            number = work.pop()
+            if number not in found:
+                found.add(number)
+                work += [hint[1] for hint in self.hints_of(self.states[number])]
+        return found
+
+    def hints_of(self, state: State) -> list[list[Any]]:
+        """The hints of a state, but for those about ends of routines that none of its steps begins."""
+        begun = {(h[0], h[1]) for h in state["steps"] if h[3:] == ["call"]}
+        return [
+            h for h in state["steps"]
+            if len(h) == 3 or h[3] == "call" or (h[0], self.states[h[3]]["routine"]) in begun
+        ]  # fmt: skip
+
     def hints_into(self, target: int) -> Iterator[tuple[State, list[Any]]]:
         """The hints that name a state, if no other hint of that step leads to the same control."""
         for state in self.states:
-            for hint in state["steps"]:
+            for hint in self.hints_of(state):
                 alike = [h for h in state["steps"] if h[0] == hint[0] and self._control(h) == self._control(hint)]
                 if hint[1] == target and len(alike) == 1:
                     yield state, hint
@@ -65,7 +93,7 @@ class ProofLines:
         state = self.states[hint[1]]
         watched = state["watched"] and state["watched"][:2]
         names = ("context", "at", "nmi_blocked", "counts", "owed", "positions")
-        return (*(state[name] for name in names), watched)
+        return (*(state[name] for name in names), watched, (state.get("leaves") or [None, None])[1], *hint[3:])
 
 
 @dataclass

@@ -31,22 +31,35 @@ Tamper = Callable[["Lines", "ProofLines", "Random", "Model"], bool]
 
 def _entered(proof: ProofLines, random: Random) -> Iterator[tuple[State, State, list[Any]]]:
     """Single states, in random order, with a state and a hint that leads to each."""
+    reached = proof.reached()
     for state in random.sample(proof.states, len(proof.states)):
         for before, hint in proof.hints_into(state["state"]):
-            yield state, before, hint
-            break
+            if before["state"] in reached:
+                yield state, before, hint
+                break
 
 
 def drop_state(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
     """What led to it leads to no listed state any more."""
     state, _, _ = next(_entered(proof, random))
+    _drop(proof, state)
+    return True
+
+
+def _drop(proof: ProofLines, state: State) -> None:
     gone = state["state"]
     proof.states.remove(state)
     for other in proof.states:
         other["state"] -= other["state"] > gone
-        other["steps"] = [[a, t - (t > gone), s] for a, t, s in other["steps"] if t != gone]
+        if other.get("routine") is not None:
+            other["routine"] -= other["routine"] > gone
+        kept = [h for h in other["steps"] if gone not in (h[1], *h[3:])]
+        other["steps"] = [[a, t - (t > gone), s, *[_moved(n, gone) for n in more]] for a, t, s, *more in kept]
     proof.opening["starts"] = [t - (t > gone) for t in proof.opening["starts"] if t != gone]
-    return True
+
+
+def _moved(left: int | str, gone: int) -> int | str:
+    return left - (left > gone) if isinstance(left, int) else left
 
 
 def drop_hint(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
@@ -98,8 +111,9 @@ def other_value(_lines: Lines, proof: ProofLines, random: Random, _model: Model)
             if op == "const":
                 holder[key] = proof.term("const", hex((int(rest[0], 16) + 1) % (1 << width)), width)
                 return True
-            if op in ("interrupted", "initial") and width == 64:
-                holder[key] = proof.term("interrupted", "r15" if rest[0] != "r15" else "r14")
+            if op in ("interrupted", "initial", "param") and width == 64:
+                other = op if op == "param" else "interrupted"
+                holder[key] = proof.term(other, "r15" if rest[0] != "r15" else "r14")
                 return True
     return False
 
@@ -125,7 +139,7 @@ def forget_cell(_lines: Lines, proof: ProofLines, random: Random, model: Model) 
     """A cell that a step neither reads nor writes, and that the target lists with a term without unknowns: it can be
     anything now before the step, and so after it."""
     for state, before, hint in _entered(proof, random):
-        if hint[0] == "execute":
+        if hint[0] == "execute" and len(hint) == 3:
             kept = _kept(before, model)
             same = [
                 c for c, term in state["cells"].items()
@@ -165,10 +179,12 @@ def drop_literal(_lines: Lines, proof: ProofLines, random: Random, model: Model)
     for term in proof.terms:
         terms.add(term)
     for state, before, hint in _entered(proof, random):
-        if hint[0] != "execute" or not _is_plain(before, model):
+        if hint[0] != "execute" or len(hint) != 3 or not _is_plain(before, model):
             continue
+        first = proof.states[before["routine"]] if before.get("routine") is not None else before
         for number in set(before["when"]) & set(state["when"]):
             rest = [terms.get(n, 1) for n in before["when"] if n != number]
+            rest += [terms.get(n, 1) for n in first["when"] if n != number or first is not before]
             rest += world.homes[before["context"]].axioms
             if proof.is_fixed(number) and not solver.implied(rest, terms.get(number, 1)):
                 before["when"].remove(number)
@@ -186,7 +202,7 @@ def lower_rank(_lines: Lines, proof: ProofLines, random: Random, _model: Model) 
     """Nothing is below rank 0."""
     if "progress" not in proof.opening["properties"]:
         return False
-    states = [s for s in proof.states if s["at"] != "home"]
+    states = [s for s in proof.states if s["at"] not in ("home", "leaving")]
     random.choice(states)["rank"] = 0
     return True
 
@@ -260,7 +276,84 @@ def assume_less(lines: Lines, _proof: ProofLines, random: Random, _model: Model)
     return True
 
 
+def forget_stand(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """What an unknown of a state stands for, which some cell or word holds: it could be anything now."""
+    for state, _, hint in _entered(proof, random):
+        held = [*state["cells"].values(), *(word[2] for word in state["memory"])]
+        for unknown, stand in enumerate(hint[2]):
+            if stand is not None and any(proof.mentions(term, unknown) for term in held):
+                hint[2][unknown] = None
+                return True
+    return False
+
+
+def drop_exit(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """Control that leaves a routine is in no listed state."""
+    for state, _, _ in _entered(proof, random):
+        if state["at"] == "leaving":
+            _drop(proof, state)
+            return True
+    return False
+
+
+def other_exit(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """Control leaves a routine for another address, or at another CPL, than a step does."""
+    for state, _, _ in _entered(proof, random):
+        if state["at"] == "leaving":
+            target, cpl = state["leaves"]
+            elsewhere = [proof.term("param", "r15"), cpl], [target, cpl ^ 3], [proof.term("const", "0x1000", 64), cpl]
+            state["leaves"] = random.choice(elsewhere)
+            return True
+    return False
+
+
+def drop_return(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """Nothing covers the context that a nested run leads back to."""
+    return _change_hint(proof, random, lambda kind: isinstance(kind, int), lambda before, hint: before.remove(hint))
+
+
+def drop_call(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """A nested run begins no routine."""
+    return _change_hint(proof, random, lambda kind: kind == "call", lambda before, hint: before.remove(hint))
+
+
+def no_call(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """A nested run goes on in a state of another routine, or of no context that waits."""
+    return _change_hint(proof, random, lambda kind: kind == "call", lambda _, hint: hint.pop())
+
+
+def _change_hint(
+    proof: ProofLines, random: Random, wanted: Callable[[Any], bool], change: Callable[[list[Any], list[Any]], object]
+) -> bool:
+    for _, before, hint in _entered(proof, random):
+        if any(wanted(kind) for kind in hint[3:]):
+            change(before["steps"], hint)
+            return True
+    return False
+
+
+def other_routine(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """A state is said to be in a routine that no step within it has begun, or in none."""
+    for state, before, hint in _entered(proof, random):
+        if len(hint) == 3 and before.get("routine") is not None:
+            others = {s["routine"] for s in proof.states if s["routine"] not in (None, state["routine"])}
+            state["routine"] = random.choice([None, *sorted(others)])
+            return True
+    return False
+
+
+def assume_nothing(_lines: Lines, proof: ProofLines, random: Random, _model: Model) -> bool:
+    """Nothing is said of the contexts that a routine stands for that is left by IRET, which asks for their CS."""
+    for first in random.sample(proof.states, len(proof.states)):
+        left = any(s["at"] == "leaving" and s["routine"] == first["state"] for s in proof.states if s.get("leaves"))
+        if left and first["state"] in proof.reached():
+            first["when"] = []
+            return True
+    return False
+
+
 TAMPERS: tuple[Tamper, ...] = (
+    forget_stand,
     drop_state,
     drop_hint,
     drop_event_of_state,
@@ -284,4 +377,14 @@ TAMPERS: tuple[Tamper, ...] = (
     claim_unknown,
     other_text,
     assume_less,
+)
+#: Of proofs with routines.
+OF_ROUTINES: tuple[Tamper, ...] = (
+    drop_exit,
+    other_exit,
+    drop_return,
+    drop_call,
+    no_call,
+    other_routine,
+    assume_nothing,
 )
