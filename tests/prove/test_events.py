@@ -127,6 +127,10 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "and so is CR2": (
         TEXT, FAULTING, "that: 'cr2 == interrupted.cr2', at: page_fault", "refuted", {},
     ),
+    "which is canonical": (
+        TEXT, FAULTING, "that: 'cr2 + 0x800000000000 < 0x1000000000000', at: page_fault",
+        "proved", {},
+    ),
     "which another fault leaves alone": (
         TEXT, PROTECTED, "that: 'cr2 == interrupted.cr2', at: general_protection",
         "proved", {},

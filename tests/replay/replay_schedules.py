@@ -236,7 +236,7 @@ class _Draw:
         if kind == "ldt.ss":  # emulators raise #NP for one that is not present, not #SS
             return self.random.choice([0, 2, 3])
         if kind == "fault.cr2":
-            return self.random.choice([self._address(), self._address(), self._value(64)])
+            return self.random.choice([self._address(), self._value(width)]) & (1 << width) - 1
         return self._value(width)
 
 

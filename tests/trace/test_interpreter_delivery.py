@@ -258,7 +258,7 @@ HOLE_EVENTS = [
     ("machine_check", (), None, 0),
     ("breakpoint", (), None, 0),
     ("general_protection", (("fault.error_code", 0xABC0),), 0xABC0, 1),
-    ("page_fault", (("fault.error_code", 3), ("fault.cr2", 1 << 63)), 3, 1),
+    ("page_fault", (("fault.error_code", 3), ("fault.cr2", 1 << 47)), 3, 1),
 ]
 
 
@@ -274,7 +274,7 @@ def test_events_in_a_hole(event, choices, error, rf):
     if error is not None:
         assert frame.pop(0) == error
     assert frame[:4] == [TEXT + 4, 0x10, flags_image(if_=1, zf=1, rf=rf), LOW]
-    assert after.cells["cr2"] == (1 << 63 if event == "page_fault" else 0)
+    assert after.cells["cr2"] == (0xFFFF_8000_0000_0000 if event == "page_fault" else 0)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_events_in_a_hole(event, choices, error, rf):
         ("stack_fault", RUN_ON, "nothing may raise"),
         ("page_fault", (*RUN_ON, ("fault.error_code", 1)), "missing"),
         ("page_fault", (*RUN_ON, ("fault.error_code", 1 << 32), ("fault.cr2", 0)), "fit"),
-        ("page_fault", (*RUN_ON, ("fault.error_code", 1), ("fault.cr2", 1 << 64)), "fit"),
+        ("page_fault", (*RUN_ON, ("fault.error_code", 1), ("fault.cr2", 1 << 48)), "fit"),
         ("nmi", (*RUN_ON[:3], ("hole.memory", 1 << 64), *RUN_ON[4:]), "fit"),
         ("nmi", (*RUN_ON[:-1], ("hole.memory", 1 << 8)), "fit"),
     ],

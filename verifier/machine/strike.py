@@ -11,7 +11,7 @@ from verifier.machine.events import MCG_STATUS, PAGE_FAULT_USER, Event
 from verifier.machine.execution import Mishap
 from verifier.machine.holes import run_hole
 from verifier.machine.state import HOME, rule
-from verifier.terms import Term, and_, const, eq, extract, or_, zext
+from verifier.terms import Term, and_, const, eq, extract, or_, sext, zext
 
 if TYPE_CHECKING:
     from verifier.machine.config import Contract
@@ -71,7 +71,7 @@ def _load_cause(x: Execution, event: Event) -> Term | None:
         bits = event.error_bits & ~(PAGE_FAULT_USER if event.name == "page_fault" and x.cpl != 3 else 0)
         error_code = and_(x.choose("fault.error_code", 32), const(bits, 32))
     if event.name == "page_fault":
-        x.put("cr2", x.choose("fault.cr2", 64))
+        x.put("cr2", sext(x.choose("fault.cr2", 48), 64))  # any other address is #GP
     if event.name == "debug":
         sticky = and_(x.get("dr6"), const(~_DR6_BREAKPOINTS, 64))
         x.put("dr6", or_(sticky, zext(x.choose("debug.breakpoints", 4), 64)))

@@ -12,7 +12,7 @@ from verifier.machine.config import MSR_CELLS, MSRS, TSC_AUX
 from verifier.machine.events import BY_VECTOR, EVENTS, MCG_STATUS, PAGE_FAULT_USER, Event
 from verifier.recheck import hidden
 from verifier.recheck.deliver import Strike, deliver, of_event, of_fault
-from verifier.recheck.expression import Expr, and_, concat, const, eq, extract, ite, not_, operation, or_
+from verifier.recheck.expression import Expr, and_, concat, const, eq, extract, ite, not_, operation, or_, sext
 from verifier.recheck.ghost import HOME
 from verifier.recheck.returns import expect_loadable, iret, seen_by, sysret
 from verifier.recheck.step import Fault, Impossible, Mishap, State, Step, Undecided
@@ -172,7 +172,7 @@ def _cause(step: Step, event: Event) -> Expr | None:
             possible -= PAGE_FAULT_USER
         error = and_(step.choose(32), const(possible, 32))
     if event.name == "page_fault":
-        step.put("cr2", step.choose(64))
+        step.put("cr2", sext(step.choose(48), 64))
     if event.name == "debug":
         step.put("dr6", concat(extract(step.get("dr6"), 63, 4), step.choose(4)))
     return error

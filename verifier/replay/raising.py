@@ -44,7 +44,7 @@ class Raising:
     def let(self, step: Step) -> None:
         """Let a real instruction raise the fault, and see to it that the values chosen for it are there afterwards."""
         move, after = step.leg.move, step.leg.outcome.state
-        error, cr2 = self._error_code(step), _choice(move, "fault.cr2")
+        error, cr2 = self._error_code(step), after.cells["cr2"] if move.action == "page_fault" else None
         now = self._machine.read()
         cpl = step.leg.before.cells["cpl"]
         place = Place(now["rip"], cpl, not self._image.is_narrow(now["cs"]))

@@ -19,7 +19,7 @@ hole.memory         64    each 8-byte word of the hole's stack, upwards from the
                           ``writes`` (its size in bits), just after the cells;
                           then all regions and operands that it writes, in pieces of 8 bytes
 fault.error_code    32    an injected fault with an error code is delivered; of the value the defined bits count (E2)
-fault.cr2           64    an injected page fault is delivered, after its error code
+fault.cr2           48    an injected page fault is delivered, after its error code; sign-extended (E1)
 mcg_status          4     a machine check is delivered, and MCG_STATUS is modelled: its low bits, MCIP apart (E7)
 debug.breakpoints   4     an injected #DB is delivered: the low bits of DR6 (E5)
 fault.in_iret       1     an injected fault with an error code, while NMIs are blocked, at an IRET: whether that had

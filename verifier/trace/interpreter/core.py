@@ -237,14 +237,15 @@ class Interpreter:
 
     @staticmethod
     def _caused(work: Work, event: Event) -> int | None:
-        """The error code; a page fault loads CR2, a #DB the breakpoint bits of DR6 (E1, E2)."""
+        """The error code; a page fault loads CR2 (any canonical address), a #DB the low bits of DR6 (E1, E2)."""
         error = None
         if event.error_code:
             error = work.choices.take("fault.error_code", 32) & event.error_bits
             if event.name == "page_fault" and work.cells["cpl"] != 3:
                 error &= ~PAGE_FAULT_USER
         if event.name == "page_fault":
-            work.cells["cr2"] = work.choices.take("fault.cr2", 64)
+            address = work.choices.take("fault.cr2", 48)
+            work.cells["cr2"] = address | (0xFFFF << 48 if address >> 47 else 0)
         if event.name == "debug":
             work.cells["dr6"] = work.cells["dr6"] & ~15 | work.choices.take("debug.breakpoints", 4)
         return error
