@@ -30,6 +30,14 @@ def why_idempotent(mutant: Mutant) -> str | None:
 #: Put the other way round, two instructions do the same.
 _APART = "NMIs are blocked and IF is 0: nothing strikes between the two, and neither touches what the other does"
 
+#: Of the bounds that tell whether an interrupted RSP lies on the NMI stack.
+_BOUND = (
+    "at the last iretq RSP is T-144, elsewhere on the NMI stack the word is 1, and an RSP that user mode chose is told "
+    "by DF: where exactly the stack ends decides nothing"
+)
+_ONE_CS = "the slot has the CS of what the outermost NMI interrupted, and at CPL 0 there is only the kernel's"
+_NO_OTHER_GP = "no other #GP happens, which no-other-gp proves"
+
 SURVIVORS: dict[str, str] = {
     "17: cmpq $gp_handler,0(%rsp) -> nothing": (
         "the flags are those of the comparison with nmi_iret_address: what lies between it and gp_handler runs with "
@@ -41,10 +49,10 @@ SURVIVORS: dict[str, str] = {
     "55: cmpq $nmi_iret_address,8(%rax) -> nothing": (
         "ZF is still that of the comparison of the CS; no other #GP happens, which no-other-gp proves"
     ),
-    "57: jne nmi_first -> nothing": "no other #GP happens, which no-other-gp proves",
+    "57: jne nmi_first -> nothing": _NO_OTHER_GP,
     "57: jne nmi_first -> jne nmi": "no other #GP happens, so it is never taken",
     "57: jne nmi_first -> jne nmi_body": "no other #GP happens, so it is never taken",
-    "98: jne gp_other -> nothing": "no other #GP happens, which no-other-gp proves",
+    "98: jne gp_other -> nothing": _NO_OTHER_GP,
     "98: jne gp_other -> jne nmi": "no other #GP happens, so it is never taken",
     "98: jne gp_other -> jne nmi_repeat": "no other #GP happens, so it is never taken",
     "60: jmp nmi_repeat -> jmp gp_handler_flag_set": "%rsp is loaded with the same word once more",
@@ -64,4 +72,40 @@ SURVIVORS: dict[str, str] = {
     "78: movq 40(%rsp),%rdx; movq 16(%rsp),%rax -> movq 16(%rsp),%rax; movq 40(%rsp),%rdx": _APART,
     "98: jne gp_other; movb $0xff,%gs:nmi_stack_nesting -> "
     "movb $0xff,%gs:nmi_stack_nesting; jne gp_other": "no other #GP happens, so it is never taken",
+    "nested_nmi_variants.S:21: cmpq $gp_handler,0(%rsp) -> nothing": (
+        "the flags are those of the comparison with nmi_iret_address: what lies between it and gp_handler runs with "
+        "NMIs blocked, and user code at such an address is told by its CS"
+    ),
+    "nested_nmi_variants.S:92: cmpq $nmi_iret_address,8(%rax) -> nothing": _NO_OTHER_GP,
+    "nested_nmi_variants.S:94: jne is_unnested_nmi -> nothing": _NO_OTHER_GP,
+    "nested_nmi_variants.S:103: jne gp_other -> nothing": _NO_OTHER_GP,
+    "nmi_on_stack.S:74: testb $3,8(%rsp) -> testb $11,8(%rsp)": (
+        "bit 3 is clear in the kernel's CS, and bits 0 and 1 are set in the user's"
+    ),
+    "nmi_on_stack.S:116/50: popq %r14 -> popq %rbx": (
+        "the C code keeps r14, nothing else writes it on this way, and rbx is popped three instructions on"
+    ),
+    "nmi_on_stack.S:138: leaq nmi_repeat(%rip),%rax -> leaq nmi_take_frame(%rip),%rax": (
+        "from nmi_take_frame to nmi_repeat NMIs are blocked: none finds this RIP in its frame"
+    ),
+    "nmi_on_stack.S:143: jb nmi_nested_out -> jbe nmi_nested_out": (
+        "at nmi_repeat_end, too, the C code is still to be run"
+    ),
+    "nmi_on_stack.S:148: leaq 56(%rsp),%rax -> leaq 64(%rsp),%rax": _BOUND,
+    "nmi_on_stack.S:148: leaq 56(%rsp),%rax -> leaq 48(%rsp),%rax": _BOUND,
+    "nmi_on_stack.S:150: ja nmi_outermost -> jae nmi_outermost": _BOUND,
+    "nmi_on_stack.S:151: subq $NMI_STACK_SIZE,%rax -> subq $NMI_STACK_SIZE+1,%rax": _BOUND,
+    "nmi_on_stack.S:151: subq $NMI_STACK_SIZE,%rax -> subq $NMI_STACK_SIZE+8,%rax": _BOUND,
+    "nmi_on_stack.S:153: jb nmi_outermost -> jbe nmi_outermost": _BOUND,
+    "nmi_on_stack.S:155: testb $4,33(%rsp) -> testb $5,33(%rsp)": "SYSCALL clears TF as it clears DF",
+    "nmi_on_stack.S:167: movq $__KERNEL_CS,8-down(%rsp) -> nothing": _ONE_CS,
+    "nmi_on_stack.S:167: movq $__KERNEL_CS,8-down(%rsp) -> movq $__KERNEL_CS,8-down+8(%rsp)": (
+        f"{_ONE_CS}; the next instruction writes RFLAGS"
+    ),
+    "nmi_on_stack.S:168: movq $FLAGS_AT_REPEAT,16-down(%rsp) -> movq $FLAGS_AT_REPEAT+1,16-down(%rsp)": (
+        "nobody reads CF from nmi_repeat on"
+    ),
+    "nmi_on_stack.S:171: movq $__KERNEL_SS,32-down(%rsp) -> nothing": (
+        "the slot has the SS of what the outermost NMI interrupted: that will do for CPL 0, and no 64-bit code can tell"
+    ),
 }
