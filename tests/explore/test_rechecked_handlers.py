@@ -28,6 +28,15 @@ GROUP = 10
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + HANDLERS, GROUP))
 def test_what_is_proved_is_rechecked(first: int, tmp_path: Path) -> None:
+    expect_rechecked(first, tmp_path)
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + HANDLERS, GROUP * (1 if FULL else 3)))
+def test_what_is_proved_with_routines_is_rechecked(first: int, tmp_path: Path) -> None:
+    expect_rechecked(first, tmp_path, routines=True)
+
+
+def expect_rechecked(first: int, tmp_path: Path, routines: bool = False) -> None:
     checked = 0
     for seed in range(first, first + GROUP):
         handler = write(seed)
@@ -39,8 +48,8 @@ def test_what_is_proved_is_rechecked(first: int, tmp_path: Path) -> None:
         certificate, proved = Certificate(model), set()
         # one at a time, since then most is merged; and all at once
         for properties in ((p,) for p in model.properties) if FULL else (model.properties,):
-            results = Prover(model, limits=Limits(states=800), witness=certificate.add).results(properties)
-            proved |= {r.property.name for r in results if r.verdict == "proved"}
+            prover = Prover(model, limits=Limits(states=800), witness=certificate.add, routines=routines)
+            proved |= {r.property.name for r in prover.results(properties) if r.verdict == "proved"}
         file = tmp_path / "certificate"
         file.write_bytes(certificate.content())
         confirmed = [name for proof in recheck(file, model.path) for name in proof.judged]
