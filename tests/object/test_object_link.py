@@ -198,11 +198,13 @@ def test_functions_that_are_cut_off(tmp_path: Path) -> None:
 
 def test_addresses_in_data_of_what_nobody_defines(tmp_path: Path) -> None:
     """They are no numbers that mean something else; control that comes there is an error."""
-    path = assembled(".globl f\nf: jmp *table\n.section .rodata\ntable: .quad nobody, nobody, another\n", tmp_path)
+    data = "table: .quad nobody, nobody, another, third\n"
+    path = assembled(f".globl f\nf: jmp *table\n.section .rodata\n{data}", tmp_path)
     program = read(path, entries=["f"])
-    data = next(s for s in program.sections if s.name == ".rodata").data
-    addresses = [int.from_bytes(data[n : n + 8], "little") for n in (0, 8, 16)]
+    words = next(s for s in program.sections if s.name == ".rodata").data
+    addresses = [int.from_bytes(words[n : n + 8], "little") for n in (0, 8, 16, 24)]
     assert addresses[0] == addresses[1] == program.symbols["nobody"].value
+    assert all(program.covers(a) for a in addresses)
     with pytest.raises(AsmError, match="'another' is not defined"):
         _ = program.instructions[addresses[2]]
 
@@ -215,6 +217,11 @@ def test_position_independent_executables_lie_where_they_are_put(tmp_path: Path)
     assert first.operands[0].disp % (1 << 64) == program.symbols["x"].value > HIGH  # type: ignore[union-attr]
     with pytest.raises(AsmError, match="upper half"):
         read(tmp_path / "pie")
+
+
+@pytest.mark.parametrize("end", ["jmp *%rax", "ret", "iretq", "lretq", "sysretq", "sysexitq", "ud2", "hlt"])
+def test_control_does_not_run_on_from_what_ends_it(end: str, tmp_path: Path) -> None:
+    assert len(list(read(assembled(f".globl f\nf: {end}\nstd\n", tmp_path), entries=["f"]))) == 1
 
 
 def test_code_is_decoded_only_where_it_is_asked_for(tmp_path: Path) -> None:
