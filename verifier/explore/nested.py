@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from verifier.explore.compare import whereabouts
@@ -56,6 +57,7 @@ class Nested(Fixpoint):
         self._grown: dict[Routine, None] = {}
         self._layout = self.stepper.layout
         self._done: set[tuple[Call, Node]] = set()
+        self._told: dict[tuple[Routine, Call], int] = {}
 
     def run(self) -> Graph:
         """Raises Again."""
@@ -105,8 +107,10 @@ class Nested(Fixpoint):
 
     def _learn_excluded(self, routine: Routine, call: Call) -> None:
         """That some conditions are impossible in a context matters at the node that it was struck at."""
-        for given, condition in routine.excluded:
+        told = self._told.get((routine, call), 0)
+        for given, condition in islice(routine.excluded, told, None):
             self._learn_literals(call, [*given, condition])
+        self._told[routine, call] = len(routine.excluded)
 
     def _learn_literals(self, call: Call, literals: Iterable[Term]) -> None:
         leaf = putting(self._layout, call.full)

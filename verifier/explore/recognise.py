@@ -25,6 +25,7 @@ from verifier.explore.compare import Names, chosen, havoc_literals, named, relev
 from verifier.explore.graph import cost_of
 from verifier.explore.index import ControlPoint
 from verifier.ir.cells import CELL_INDEX
+from verifier.machine.execution import atom
 from verifier.machine.layout import CELL_COUNT
 from verifier.machine.step import Edge
 from verifier.terms import connected
@@ -109,7 +110,7 @@ class Recogniser:
             key = self._point(node), always
             point = self._points.get(key)
             if point is None:
-                point = self._points[key] = ControlPoint()
+                point = self._points[key] = ControlPoint(self._compared, self._shape)
             always += tuple([-1 - i for i in range(len(_besides(node)))])
             found = self._places[node] = Place(point, always)
         return found
@@ -123,16 +124,13 @@ class Recogniser:
     def meet(self, node: Node) -> bool:
         """Take in a node; True if it is new, False if another stands for it (``node.merged``)."""
         place = self._place(node)
-        for other in place.point.candidates(lambda at: self._term(node, at).shape):
+        for other in place.point.candidates(node):
             cheap = not self._shortest or cost_of(other) <= cost_of(node)
             if cheap and self._alike(other, node):
                 self._merge(node, other)
                 return False
         node.merged = None
         place.number = place.point.add(node)
-        for at in place.always:
-            place.point.live(place.number, at, self._term(node, at).shape)
-        self._file(node, place, node.live)
         if node.call is not None:
             self.attached.append((node.call.routine, node.call))
         return True
@@ -148,15 +146,6 @@ class Recogniser:
             if before.state.frame is not other.state.frame:
                 atoms, variables = _outside(other, atoms, variables)
             self.learn(before, _before(other, edge, other.live), atoms, variables)
-
-    def _file(self, node: Node, place: Place, live: Iterable[int]) -> None:
-        """Where a representative is looked for, tell what is live at it."""
-        if place.number is None:
-            return
-        place.compared = None
-        for at in live:
-            if at not in place.always:
-                place.point.live(place.number, at, self._term(node, at).shape)
 
     # what matters at a node
 
@@ -191,8 +180,10 @@ class Recogniser:
         node.live |= live
         node.atoms |= atoms
         node.variables |= variables
-        if live:
-            self._file(node, self._places[node], live)
+        place = self._places[node]
+        if live and place.number is not None:
+            place.compared = None
+            place.point.live(place.number, live.difference(place.always))
         if node.followers:
             growth = self._changed.setdefault(node, Growth())
             growth.live |= live
@@ -220,6 +211,7 @@ class Recogniser:
         for follower in node.followers:
             stays = self._still_alike(node, follower, growth)
             (staying if stays else leaving).append(follower)
+            follower.merged = node if stays else None
             if not stays and node.call is not None and follower.call in node.call.routine.callers:
                 node.call.routine.callers.remove(follower.call)
         node.followers = staying
@@ -229,12 +221,11 @@ class Recogniser:
     def _still_alike(self, node: Node, follower: Node, growth: Growth) -> bool:
         """Whether two nodes that were alike are so in what has come to matter since. What holds havoc variables can
         differ in their names, which are compared over all that is live."""
-        if not growth.anew and not growth.decisions:
-            pairs = [(self._term(node, at), self._term(follower, at)) for at in growth.live]
-            if any(one.shape != other.shape for one, other in pairs):
-                return False
-            if not any(one.havocs for one, _ in pairs):
-                return True
+        pairs = list(zip(self._terms(node, growth.live), self._terms(follower, growth.live), strict=True))
+        if any([one.shape != other.shape for one, other in pairs]):
+            return False
+        if not growth.anew and not growth.decisions and not any([one.havocs for one, _ in pairs]):
+            return True
         return self._alike(node, follower)
 
     def summary(self, node: Node, standing: Node) -> Summary:
@@ -266,6 +257,17 @@ class Recogniser:
             return found
         return self._layout.initial(location) if state.frame is None else self._layout.param(location)
 
+    def _terms(self, node: Node, locations: Iterable[int]) -> list[Term]:
+        """What these locations hold at a node."""
+        cells, memory = node.state.cells, node.state.memory
+        term = self._term
+        return [
+            cells[at] if 0 <= at < CELL_COUNT else memory[at] if at in memory else term(node, at) for at in locations
+        ]
+
+    def _shape(self, node: Node, location: int) -> int:
+        return self._term(node, location).shape
+
     # comparing
 
     def _compared(self, node: Node) -> tuple[int, ...]:
@@ -277,10 +279,12 @@ class Recogniser:
 
     def _alike(self, other: Node, node: Node) -> bool:
         """Whether one node can stand for another, as far as is known by now."""
+        if _decides_otherwise(other, node):
+            return False
         ours: Names = {}
         theirs: Names = {}
-        for at in self._compared(other):
-            one, two = self._term(other, at), self._term(node, at)
+        locations = self._compared(other)
+        for one, two in zip(self._terms(other, locations), self._terms(node, locations), strict=True):
             if (one is not two or one.havocs) and not _same(one, two, ours, theirs):
                 return False
         if havoc_literals(other.state.path, ours) != havoc_literals(node.state.path, theirs):
@@ -306,7 +310,11 @@ class Recogniser:
 
     def agrees(self, node: Node, other: Node) -> bool:
         """Whether a node can stand for another, as far as is known by now."""
-        return node is other or self._alike(node, other)
+        if node is other:
+            return True
+        if other.merged is node and node not in self._changed:  # compared when they were merged, or since
+            return node.call is None or other.call is None or node.call.routine.stands_for(other.call)
+        return self._alike(node, other)
 
     def ended(self, end: End, live: set[int], variables: Iterable[Term]) -> None:
         """A run is over: what was looked at after its last step matters before it."""
@@ -359,6 +367,13 @@ def _besides(node: Node) -> tuple[Term, ...]:
     leaves a routine."""
     struck, target = node.ghost.struck, node.state.target
     return (() if struck is None else struck.values) + (() if target is None else (target,))
+
+
+def _decides_otherwise(other: Node, node: Node) -> bool:
+    """Whether the paths differ in a literal that is known to matter, and is about no havoc variable: soon told."""
+    atoms, variables = other.atoms, other.variables
+    differ = other.state.path ^ node.state.path if atoms or variables else ()
+    return any([not t.havocs and (atom(t) in atoms or not t.support.isdisjoint(variables)) for t in differ])
 
 
 def _same(one: Term, other: Term, ours: Names, theirs: Names) -> bool:

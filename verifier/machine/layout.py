@@ -47,6 +47,7 @@ class Layout:
         self.number = {r.name: i for i, r in enumerate(self.regions)}
         self.bases: tuple[Term, ...] = tuple(_base(r) for r in self.regions)
         self._by_base = {b: i for i, b in enumerate(self.bases) if not b.is_const}
+        self._of_home = tuple(self._home_words())
         self._params: dict[int, Term] = {}
         self._ordered: dict[Term, Term] = {}
         self._initial: dict[int, Term] = {}
@@ -70,9 +71,12 @@ class Layout:
 
     def belongs_to_home(self, location: int) -> bool:
         """Whether a word lies at or above the RSP of an interrupted kernel context, on the stack it runs on."""
-        place = self.place_of(location)
-        region = self.regions[place.region]
-        return region.kind == "interrupted" and place.offset >= region.size // 2
+        return any([location in words for words in self._of_home])
+
+    def _home_words(self) -> Iterator[range]:
+        for i, region in enumerate(self.regions):
+            if region.kind == "interrupted":
+                yield range(self.location(i, -(-region.size // 16)), self.location(i + 1, 0))
 
     def locate(self, address: Term, size: int) -> Place | None:
         """The place of an address whose region folding can tell; None if it cannot, or if it is in none.
