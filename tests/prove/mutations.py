@@ -123,7 +123,7 @@ def _labels(program: Program, source: str) -> list[str]:
 
 def _places(program: Program, source: str) -> list[_Place]:
     """What is assembled of a source, in order; a hole is two instructions in one place."""
-    places = {}
+    places: dict[tuple[int, int], _Place] = {}
     for i in _of(program, source):
         span, origin = i.span, i.span.origin
         head, tail = span.text[: span.column - 1], span.text[span.end - 1 :].rstrip("\n")
