@@ -108,4 +108,11 @@ SURVIVORS: dict[str, str] = {
     "nmi_on_stack.S:171: movq $__KERNEL_SS,32-down(%rsp) -> nothing": (
         "the slot has the SS of what the outermost NMI interrupted: that will do for CPL 0, and no 64-bit code can tell"
     ),
+    "nmi_on_stack.S:168: movq $FLAGS_AT_REPEAT,16-down(%rsp) -> movq $FLAGS_AT_REPEAT+8,16-down(%rsp)": (
+        "bit 3 of RFLAGS stays 0, whatever IRET pops"
+    ),
+    "nmi_on_stack.S:173: popq %rdx -> popq %rax": "nothing has written rdx since it was pushed, and rax is popped next",
+    "nmi_on_stack.S:179: popq %rdx -> popq %rax": "nothing has written rdx since it was pushed, and rax is popped next",
+    "nmi_on_stack.S:192: movq $1,80(%rsp) -> movq $2,80(%rsp)": "the word is only ever compared with 0",
+    "nmi_on_stack.S:192: movq $1,80(%rsp) -> movq $9,80(%rsp)": "the word is only ever compared with 0",
 }
