@@ -40,6 +40,19 @@ def test_what_is_proved_is_rechecked(written: Path, capsys: Captured) -> None:
     assert capsys.readouterr().out == "restored: rechecked\n"
 
 
+def test_with_routines(written: Path, capsys: Captured) -> None:
+    """The file says which version it needs; what is resumed is proved without routines, in the same file."""
+    wanted = ("restored", "progress", "resumed")
+    chosen = [word for name in wanted for word in ("-p", name)]
+    assert main(["prove", "counter.yaml", "--routines", "-q", *chosen, "--certificate", "c"]) == codes.OK
+    lines = Lines.of(written.read_bytes())
+    assert lines.header["version"] == 2
+    assert [bool(p.opening.get("routines")) for p in lines.proofs] == [True, False]
+    capsys.readouterr()
+    assert main(["recheck", "c", "-q"]) == codes.OK
+    assert capsys.readouterr().out.split() == [word for name in wanted for word in (f"{name}:", "rechecked")]
+
+
 def test_it_says_what_is_wrong(written: Path, capsys: Captured) -> None:
     lines = Lines.of(written.read_bytes())
     lines.proofs[0].opening["properties"].append("wrong")

@@ -9,10 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from recheck_certificates import COUNTER, Lines, proved
+from recheck_certificates import COUNTER, Lines, ProofLines, proved
 
 from verifier.errors import VerifierError
-from verifier.recheck import GaveUp, Refused, reader, recheck
+from verifier.recheck import GaveUp, Refused, reader, recheck, routines
 from verifier.recheck.errors import Malformed
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ def terms(*lines: object) -> bytes:
 def doubled(op: str, count: int) -> list[list[object]]:
     """Terms that would be 2^count large if they were written out."""
     return [["unknown", 0, 64], *([op, i, i] for i in range(count))]
+
+
+def changed(change: Callable[[ProofLines, dict[str, Any]], object]) -> bytes:
+    """The certificate of a proof with routines whose first state is another."""
+    lines = Lines.of(proved(COUNTER, routines=True)[0])
+    change(lines.proofs[0], lines.proofs[0].states[0])
+    return lines.content()
 
 
 TEXTS: dict[str, Callable[[], bytes]] = {
@@ -78,6 +85,15 @@ TEXTS: dict[str, Callable[[], bytes]] = {
     "a word that is none": lambda: terms(["initial", "percpu", 3]),
     "no such cell": lambda: terms(["interrupted", "r99"]),
     "a state of nothing": lambda: terms({"state": 0}),
+    "a param that is none": lambda: terms(["param", "cpl"]),
+    "a param of no word": lambda: terms(["param", "percpu", 3]),
+    "a param outside of routines": lambda: changed(lambda p, s: s["cells"].update(rax=p.term("param", "rax"))),
+    "a routine of nothing": lambda: changed(lambda _, s: s.update(routine=77)),
+    "a routine that begins nowhere": lambda: changed(lambda _, s: s.update(routine=0, at="home")),
+    "an end of no routine": lambda: changed(lambda _, s: s.update(at="leaving", leaves=[0, 0])),
+    "an end that leads nowhere": lambda: changed(lambda _, s: s.update(at="leaving", routine=0)),
+    "an end at no CPL": lambda: changed(lambda p, s: s.update(leaves=[p.term("base", "nmi_ist"), 4])),
+    "a hint of too much": lambda: changed(lambda _, s: s["steps"].append(["nmi", 0, [], "call", 1])),
     "the end too soon": lambda: terms({"end": 7}),
     "cut off": lambda: proved(COUNTER)[0][: len(proved(COUNTER)[0]) // 2],
     "cut off after a state": lambda: b"".join(proved(COUNTER)[0].splitlines(keepends=True)[:100]),
@@ -101,6 +117,14 @@ def test_there_is_an_end_to_what_is_read(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / "certificate"
     file.write_bytes(proved(COUNTER)[0])
     with pytest.raises(Malformed, match="larger than a certificate can be"):
+        list(recheck(file, COUNTER))
+
+
+def test_there_is_an_end_to_what_is_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routines, "_RETURNS", 10)
+    file = tmp_path / "certificate"
+    file.write_bytes(proved(COUNTER, routines=True)[0])
+    with pytest.raises(Refused, match="more ways out of routines than a certificate needs"):
         list(recheck(file, COUNTER))
 
 

@@ -263,13 +263,13 @@ class CertificateReader:
         return at
 
     def _routine(self, fields: Mapping[str, Any], proof: Proof) -> int | None:
-        number = fields.get("routine")
-        if number is None or number == fields["state"]:
-            return number
-        first = proof.states.get(self._number(number))
-        if first is None or first.routine != number:
+        if fields.get("routine") is None:
+            return None
+        number = self._number(fields["routine"])
+        first = proof.states.get(number)
+        if number != len(proof.states) and (first is None or first.routine != number):
             raise self.error("no routine begins there")
-        return first.number
+        return number
 
     def _leaves(self, fields: Mapping[str, Any], terms: TermReader) -> Leaves | None:
         if fields.get("leaves") is None:

@@ -8,9 +8,10 @@ are put in, and the run goes on in the context.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from verifier.recheck.cover import held, number_of
+from verifier.recheck.errors import Refused
 from verifier.recheck.expression import FALSE, Expr, substitute, var
 from verifier.recheck.ghost import LEAVING
 from verifier.recheck.step import State
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from verifier.recheck.step import Step
 
 
+#: How often ends of routines may be put into contexts: more than any proof needs that a search has found.
+_RETURNS: Final = 2_000_000
+
+
 class Routines:
     """The routines of one proof, each known by the number of its first state."""
 
@@ -34,6 +39,7 @@ class Routines:
         for state in proof.states.values():
             if state.at == LEAVING and state.routine is not None:
                 self._exits.setdefault(state.routine, []).append(state)
+        self._returns = 0
         self._assumed: dict[int, tuple[Expr, ...]] = {}
 
     def exits(self, routine: int) -> list[Listed]:
@@ -55,9 +61,12 @@ class Routines:
     def resumed(self, listed: Listed, call: Step, left: Listed) -> tuple[State, Expr] | None:
         """A context in a listed state, after a nested run that ``call`` began and that is over in the state ``left``:
         the state, whose variables are those of the call and ``left``'s unknowns under other names, and where control
-        goes. None if such a run is seen to be impossible in that context."""
+        goes. None if such a run is seen to be impossible in that context. Raises Refused."""
         assert left.leaves is not None
         assert left.routine is not None
+        self._returns += 1
+        if self._returns > _RETURNS:
+            raise Refused("more ways out of routines than a certificate needs")
         values = self._values(call, left)
         conditions = (*self.assumed(left.routine), *left.when)
         literals = call.literals | {substitute(c, values) for c in conditions}
