@@ -35,6 +35,8 @@ class Subject:
 SUBJECTS = (
     Subject("nested_nmi_repaired, all properties, unbounded", ("check", "specs/nested_nmi_repaired.yaml"), 3, 500),
     Subject("the same, body may set IF", ("check", "specs/nested_nmi_repaired_irqs_on.yaml"), 10, 500),
+    Subject("nmi_on_stack, all properties, unbounded", ("check", "specs/nmi_on_stack.yaml"), 5, 500),
+    Subject("the same, all contexts and events", ("check", "--routines", "bench/nmi_on_stack_full.yaml"), 60, 2000),
     Subject("all shipped specs", ("check", "specs"), 60, 500),
 )
 
