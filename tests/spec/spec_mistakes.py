@@ -324,7 +324,13 @@ MISTAKES = {
         "kernal",
         "did you mean 'kernel'?",
     ),
-    "context twice": ("[user: {gs: kernel}, kernel]", "[user, user]", "the context 'user' stands here twice", "user", None),
+    "context twice": (
+        "[user: {gs: kernel}, kernel]",
+        "[user, user]",
+        "the context 'user' stands here twice",
+        "user",
+        None,
+    ),
     "context cpl": ("[user: {gs: kernel}, kernel]", "[gap: {cpl: 1}]", "contexts run at CPL 0 or 3, not 1", "1", None),
     "context selector": (
         "[user: {gs: kernel}, kernel]",

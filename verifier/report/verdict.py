@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from verifier.trace.trace import Trace
 
 _WIDTH = 110
+#: Of those where control did not come, in the text; a document has all.
+_MOST_LABELS = 24
 ANY = "*"
 
 
@@ -107,7 +109,9 @@ def _coverage(coverage: Coverage) -> list[str]:
 def _grouped(missed: Iterable[str]) -> list[str]:
     """Instructions by the label before them, with their number."""
     count = Counter(place.partition("+")[0] for place in missed)
-    return [f"{label} ({n})" for label, n in count.items()]
+    shown = [f"{label} ({n})" for label, n in count.items()]
+    left = len(shown) - _MOST_LABELS
+    return shown if left <= 0 else [*shown[:_MOST_LABELS], f"and {left} more labels"]
 
 
 def _wrapped(label: str, text: str) -> list[str]:
