@@ -28,7 +28,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "machine-model.md"
 NAMES = {"qemu": "QEMU", "bochs": "Bochs"}
 #: Rules that the processor itself is asked about too, at CPL 3 or in pieces.
 PROCESSOR = {
-    **dict.fromkeys(("R4", "R5", "R6", "R7", "R9", "R12"), "tests/trace/test_interpreter_native.py"),
+    **dict.fromkeys(("R3", "R4", "R5", "R6", "R7", "R9", "R12"), "tests/trace/test_interpreter_native.py"),
     **dict.fromkeys(("A6", "A7", "A8", "A10", "A12", "I2", "I13"), "tests/lift/test_lift_cpu.py"),
     "A2": "tests/trace/test_interpreter_prefixes.py",
     "R1": "tests/asm/test_assemble_gnu.py",

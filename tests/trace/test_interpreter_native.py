@@ -1,4 +1,4 @@
-"""IRETQ against the processor at CPL 3: which frames it takes, what it makes of the flags (R4, R5, R6, R9).
+"""IRET against the processor at CPL 3: which frames it takes, what it makes of the flags (R3, R4, R5, R6, R9).
 
 The selectors are those of 64-bit Linux: 0x10 and 0x18 are the kernel's, 0x23, 0x2b and 0x33 the user's.
 """
@@ -40,6 +40,17 @@ CODE = bytes.fromhex(
     "6802020000"  # push $0x202
     "9dc3"  # popf; ret
 )
+#: long f(rsp): IRETL by the frame at rsp, to the next instruction; the RSP after it.
+SHORT = bytes.fromhex(
+    "4889e0"  # mov %rsp,%rax
+    "4889fc"  # mov %rdi,%rsp
+    "cf"  # iretl
+    "4889e2"  # landing: mov %rsp,%rdx
+    "4889c4"  # mov %rax,%rsp
+    "4889d0c3"  # mov %rdx,%rax; ret
+)
+SHORT_LANDING = 7
+MAP_32BIT = 0x40
 CODE_SEGMENT, STACK_SEGMENT = 0x33, 0x2B
 LANDING = 0x40_0000
 TF, RF = 1 << 8, 1 << 16
@@ -83,6 +94,22 @@ def test_flags_that_user_code_loads(native):
         ours = interpreted(0, CODE_SEGMENT, wanted, STACK_SEGMENT)
         assert ours is not None
         assert native(0, CODE_SEGMENT, wanted, STACK_SEGMENT) == ours & ~RF, hex(wanted)
+
+
+def test_a_short_iret_to_the_same_level_pops_five_items():
+    """R3: neither QEMU nor Bochs does, so this is who says that a 32-bit IRET loads RSP."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_32BIT
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    buffer = (ctypes.c_char * mmap.PAGESIZE).from_buffer(page)
+    base = ctypes.addressof(buffer)
+    assert base < 1 << 32
+    frame, rsp = base + 1024, base + 2048
+    words = (base + SHORT_LANDING, CODE_SEGMENT, 0x202, rsp, STACK_SEGMENT)
+    page[: len(SHORT)] = SHORT
+    page[1024:1044] = b"".join(word.to_bytes(4, "little") for word in words)
+    assert ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(base)(frame) == rsp
+    del buffer
+    page.close()
 
 
 def signal_of(native, *frame):
