@@ -29,7 +29,7 @@ SECTIONS {{
   .text : {{ *(.text) }}
   . = 0xffffffff82000000;
   .data : {{ *(.data) }}
-  .data..percpu {percpu} : {{ before = ABSOLUTE({percpu}); *(.data..percpu) stray = . + 0xffff800000000000; }}
+  .data..percpu {percpu} : {{ *(.data..percpu) stray = . + (1 << 62); stray_end = stray + 16; }}
 }}
 """
 #: Their operands can be written either way round, for one and the same encoding.

@@ -9,7 +9,10 @@ from object_build import assembled, linked
 from three_machines import judged
 
 from verifier.errors import AsmError, SpecError
+from verifier.prove.prover import Prover
 from verifier.spec import load
+from verifier.trace.allowed import problems
+from verifier.trace.counterexample import concretise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,10 +57,12 @@ environment:
 properties:
   inside: {{that: "rsp == task.top", at: work}}
   kernels: {{that: "gs_base == percpu.base and gs_base == interrupted.gs_base", at: work}}
-  field: {{that: "%gs:top == task.top and %gs:second == task.top", at: work}}
+  field: {{that: "%gs:top == task.top", at: work}}
   home: {{that: restored(rip)}}
+  anything: {{that: "%gs:second == 0", at: work}}
 """
-MEMBERS = "top: {of: hot, offset: 24, size: 8, initially: task.top}\n    second: {of: hot, offset: 24, size: 8}"
+PERCPU = ("0", "0xffffffff82100000")
+MEMBERS = "top: {of: hot, offset: 24, size: 8, initially: task.top}\n    second: {of: hot, offset: 32, size: 8}"
 
 
 def executable(folder: Path, percpu: str, members: str = MEMBERS) -> Model:
@@ -66,11 +71,25 @@ def executable(folder: Path, percpu: str, members: str = MEMBERS) -> Model:
     return load(folder / "spec.yaml", folder)
 
 
-@pytest.mark.parametrize("percpu", ["0", "0xffffffff82100000"])
+@pytest.mark.parametrize("percpu", PERCPU)
 def test_per_cpu_data(percpu: str, tmp_path: Path) -> None:
     """Up to Linux 6.14 the addresses of per-CPU data count from 0; then they are like those of other data."""
-    results = judged(executable(tmp_path, percpu))
-    assert {name: r.verdict for name, r in results.items()} == dict.fromkeys(results, "proved")
+    model = executable(tmp_path, percpu)
+    assert model.machine.regions["percpu"].size == 16 + 64 + 8
+    results = judged(model)
+    expected = dict.fromkeys(results, "proved") | {"anything": "refuted"}
+    assert {name: r.verdict for name, r in results.items()} == expected
+
+
+@pytest.mark.parametrize("percpu", PERCPU)
+def test_where_a_run_may_start(percpu: str, tmp_path: Path) -> None:
+    """With the GS base that such data have."""
+    model = executable(tmp_path, percpu)
+    prover = Prover(model)
+    (result,) = prover.results(tuple(p for p in model.properties if p.name == "anything"))
+    trace = concretise(prover, result)
+    assert trace is not None
+    assert list(problems(model.machine, trace.context, trace.start)) == []
 
 
 def test_a_handler_that_is_not_shown_has_a_name_of_its_own(tmp_path: Path) -> None:
