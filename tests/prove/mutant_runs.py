@@ -44,7 +44,7 @@ def killed_by_alone(mutant: Mutant, folder: Path, routines: bool) -> str | None:
 
 
 def killed_by(mutant: Mutant, folder: Path, routines: bool) -> str | None:
-    """What a mutant dies of: a property that is no longer proved, or a text that is none. None: it survives.
+    """What a mutant dies of: a property that is refuted, or a text that is none. None: it survives.
 
     A search that gives up kills nothing: what was not judged is told at the end, after `UNJUDGED`. Every refutation is
     a run of the plain search, and run by the concrete interpreter, which raises InternalError where it does not agree.
@@ -102,7 +102,8 @@ def _judged(prover: Prover, properties: Sequence[Property]) -> str | None:
 
 
 def _told(prover: Prover, result: Result) -> str | None:
-    if result.verdict == "proved":
+    """A vacuous property says nothing: that its events do not come to happen has to break another one."""
+    if result.verdict in ("proved", "vacuous"):
         return None
     concretise(prover, result)
     told = f"{result.property.name}: {result.verdict}: {result.reason}"
