@@ -146,6 +146,8 @@ def _state(instruction: Instruction, world: World, source: random.Random) -> Sta
     for name in GENERAL_REGISTERS:
         cells[name] = number(source)
     cells |= world.cells(source)
+    if cells["rsp"] >> 20 == 4:  # there the program lies that runs this on the CPU, with its stack for signals
+        cells["rsp"] |= 1 << 40
     memory = bytearray(source.randbytes(ARENA_SIZE))
     return State(cells, memory, ARENA, instruction.address, segments=world.segments)
 
