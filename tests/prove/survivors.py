@@ -37,12 +37,17 @@ _BOUND = (
 )
 _ONE_CS = "the slot has the CS of what the outermost NMI interrupted, and at CPL 0 there is only the kernel's"
 _NO_OTHER_GP = "no other #GP happens, which no-other-gp proves"
+_BLOCKED_THERE = "what lies between them runs with NMIs blocked, and user code at such an address is told by its CS"
+_FLAG_IS_SET = "from there on the flag is set, so that an NMI is nested and does not come here"
 
 SURVIVORS: dict[str, str] = {
     "17: cmpq $gp_handler,0(%rsp) -> nothing": (
         "the flags are those of the comparison with nmi_iret_address: what lies between it and gp_handler runs with "
         "NMIs blocked, and user code at such an address is told by its CS"
     ),
+    "17: cmpq $gp_handler,0(%rsp) -> cmpq $nmi_nested_return,0(%rsp)": _BLOCKED_THERE,
+    "19: cmpq $gp_handler_flag_set,0(%rsp) -> cmpq $nmi_repeat,0(%rsp)": _FLAG_IS_SET,
+    "20: jb nmi_in_gp_handler -> jbe nmi_in_gp_handler": _FLAG_IS_SET,
     "20: jb nmi_in_gp_handler -> jb nmi_on_iret": (
         "the CS in the frame stays 0, so the final iret faults once more, and the #GP handler puts it back"
     ),
@@ -72,10 +77,39 @@ SURVIVORS: dict[str, str] = {
     "78: movq 40(%rsp),%rdx; movq 16(%rsp),%rax -> movq 16(%rsp),%rax; movq 40(%rsp),%rdx": _APART,
     "98: jne gp_other; movb $0xff,%gs:nmi_stack_nesting -> "
     "movb $0xff,%gs:nmi_stack_nesting; jne gp_other": "no other #GP happens, so it is never taken",
+    "handlers.s:15: ...; addq $8,%rsp -> addq $8,%rsp; ...": "the body neither reads nor pops the error code",
     "nested_nmi_variants.S:21: cmpq $gp_handler,0(%rsp) -> nothing": (
         "the flags are those of the comparison with nmi_iret_address: what lies between it and gp_handler runs with "
         "NMIs blocked, and user code at such an address is told by its CS"
     ),
+    "nested_nmi_variants.S:21: cmpq $gp_handler,0(%rsp) -> cmpq $nmi_in_gp_window,0(%rsp)": _BLOCKED_THERE,
+    "nested_nmi_variants.S:23: cmpq $gp_window_end,0(%rsp) -> cmpq $gp_uncorrupt,0(%rsp)": _FLAG_IS_SET,
+    "nested_nmi_variants.S:24: jb nmi_in_gp_window -> jbe nmi_in_gp_window": _FLAG_IS_SET,
+    "nested_nmi_variants.S:94: jne is_unnested_nmi -> jne nmi": _NO_OTHER_GP,
+    "nested_nmi_variants.S:94: jne is_unnested_nmi -> jne regular_nmi_code": _NO_OTHER_GP,
+    "nested_nmi_variants.S:97: jmp gp_uncorrupt -> jmp gp_window_end": "%rsp is loaded with the same word once more",
+    "nested_nmi_variants.S:103: jne gp_other -> jne gp_uncorrupt": _NO_OTHER_GP,
+    "nested_nmi_variants.S:103: jne gp_other -> jne nmi": _NO_OTHER_GP,
+    "nested_nmi_variants.S:119: ud2 -> nothing": _NO_OTHER_GP,
+    "nested_nmi_variants.S:21: cmpq $gp_handler,0(%rsp); jb is_unnested_nmi -> "
+    "jb is_unnested_nmi; cmpq $gp_handler,0(%rsp)": "as without the comparison: the flags are those of the one before",
+    "nested_nmi_variants.S:33: movq %rsp,%gs:nmi_stack_ptr; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; movq %rsp,%gs:nmi_stack_ptr": _APART,
+    "nested_nmi_variants.S:49: movq %gs:nmi_stack_ptr,%rsp; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; movq %gs:nmi_stack_ptr,%rsp": _APART,
+    "nested_nmi_variants.S:57: pushq %rdx; movq %gs:nmi_stack_ptr,%rax -> "
+    "movq %gs:nmi_stack_ptr,%rax; pushq %rdx": _APART,
+    "nested_nmi_variants.S:62: movq %rdx,40(%rax); movq $0,8(%rax) -> "
+    "movq $0,8(%rax); movq %rdx,40(%rax)": _APART,
+    "nested_nmi_variants.S:67: movq 40(%rsp),%rdx; movq 16(%rsp),%rax -> "
+    "movq 16(%rsp),%rax; movq 40(%rsp),%rdx": _APART,
+    "nested_nmi_variants.S:93: popq %rax; jne is_unnested_nmi -> jne is_unnested_nmi; popq %rax": _NO_OTHER_GP,
+    "nested_nmi_variants.S:94: jne is_unnested_nmi; movq %gs:nmi_stack_ptr,%rsp -> "
+    "movq %gs:nmi_stack_ptr,%rsp; jne is_unnested_nmi": _NO_OTHER_GP,
+    "nested_nmi_variants.S:95: movq %gs:nmi_stack_ptr,%rsp; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; movq %gs:nmi_stack_ptr,%rsp": _APART,
+    "nested_nmi_variants.S:103: jne gp_other; movb $0xff,%gs:nmi_stack_nesting -> "
+    "movb $0xff,%gs:nmi_stack_nesting; jne gp_other": _NO_OTHER_GP,
     "nested_nmi_variants.S:92: cmpq $nmi_iret_address,8(%rax) -> nothing": _NO_OTHER_GP,
     "nested_nmi_variants.S:94: jne is_unnested_nmi -> nothing": _NO_OTHER_GP,
     "nested_nmi_variants.S:103: jne gp_other -> nothing": _NO_OTHER_GP,
