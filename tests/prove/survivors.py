@@ -35,6 +35,12 @@ _BOUND = (
     "at the last iretq RSP is T-144, elsewhere on the NMI stack the word is 1, and an RSP that user mode chose is told "
     "by DF: where exactly the stack ends decides nothing"
 )
+_ONCE_MORE = "that the C code runs once more is what a nested NMI brings about, too"
+_DEAD_RAX = "LEA leaves the flags alone, and nobody reads rax where the jump leads"
+_GIVEN_BACK = (
+    "what strikes between the two gives all registers back, as context-restored shows, and neither touches what the "
+    "other does"
+)
 _ONE_CS = "the slot has the CS of what the outermost NMI interrupted, and at CPL 0 there is only the kernel's"
 _NO_OTHER_GP = "no other #GP happens, which no-other-gp proves"
 _BLOCKED_THERE = "what lies between them runs with NMIs blocked, and user code at such an address is told by its CS"
@@ -99,8 +105,7 @@ SURVIVORS: dict[str, str] = {
     "movb $0xff,%gs:nmi_stack_nesting; movq %gs:nmi_stack_ptr,%rsp": _APART,
     "nested_nmi_variants.S:57: pushq %rdx; movq %gs:nmi_stack_ptr,%rax -> "
     "movq %gs:nmi_stack_ptr,%rax; pushq %rdx": _APART,
-    "nested_nmi_variants.S:62: movq %rdx,40(%rax); movq $0,8(%rax) -> "
-    "movq $0,8(%rax); movq %rdx,40(%rax)": _APART,
+    "nested_nmi_variants.S:62: movq %rdx,40(%rax); movq $0,8(%rax) -> movq $0,8(%rax); movq %rdx,40(%rax)": _APART,
     "nested_nmi_variants.S:67: movq 40(%rsp),%rdx; movq 16(%rsp),%rax -> "
     "movq 16(%rsp),%rax; movq 40(%rsp),%rdx": _APART,
     "nested_nmi_variants.S:93: popq %rax; jne is_unnested_nmi -> jne is_unnested_nmi; popq %rax": _NO_OTHER_GP,
@@ -113,6 +118,49 @@ SURVIVORS: dict[str, str] = {
     "nested_nmi_variants.S:92: cmpq $nmi_iret_address,8(%rax) -> nothing": _NO_OTHER_GP,
     "nested_nmi_variants.S:94: jne is_unnested_nmi -> nothing": _NO_OTHER_GP,
     "nested_nmi_variants.S:103: jne gp_other -> nothing": _NO_OTHER_GP,
+    "nmi_on_stack.S:93: pushq 32(%rax) -> "
+    "pushq 32(%rax); pushq 32(%rax)": "one word more above the frame, where nobody looks",
+    "nmi_on_stack.S:106: call nmi_c -> call nmi_c; call nmi_c": _ONCE_MORE,
+    "nmi_on_stack.S:234: call nmi_c -> call nmi_c; call nmi_c": _ONCE_MORE,
+    "nmi_on_stack.S:212: xorl %ebx,%ebx -> xorl %ebx,%ebx; xorl %ebx,%ebx": "0 either way",
+    "nmi_on_stack.S:221: incl %ebx -> incl %ebx; incl %ebx": "the count is only ever compared with 0",
+    "nmi_on_stack.S:69: clac; cld -> cld; clac": _APART,
+    "nmi_on_stack.S:72: cld; testb $3,8(%rsp) -> testb $3,8(%rsp); cld": _APART,
+    "nmi_on_stack.S:81: swapgs; pushq %rax -> pushq %rax; swapgs": _APART,
+    "nmi_on_stack.S:102/46: pushq %r14; movq %cr2,%r12 -> movq %cr2,%r12; pushq %r14": _APART,
+    "nmi_on_stack.S:108: movq %r12,%cr2; popq %r14 -> popq %r14; movq %r12,%cr2": _APART,
+    "nmi_on_stack.S:116/62: popq %rax; swapgs -> swapgs; popq %rax": _APART,
+    "nmi_on_stack.S:131: pushq %rdx; leaq nmi_repeat(%rip),%rax -> leaq nmi_repeat(%rip),%rax; pushq %rdx": _APART,
+    "nmi_on_stack.S:140: jb nmi_not_repeating; leaq nmi_repeat_end(%rip),%rax -> "
+    "leaq nmi_repeat_end(%rip),%rax; jb nmi_not_repeating": _DEAD_RAX,
+    "nmi_on_stack.S:147: jne nmi_nested; leaq 56(%rsp),%rax -> leaq 56(%rsp),%rax; jne nmi_nested": _DEAD_RAX,
+    "nmi_on_stack.S:166: movq %rax,-down(%rsp); movq $__KERNEL_CS,8-down(%rsp) -> "
+    "movq $__KERNEL_CS,8-down(%rsp); movq %rax,-down(%rsp)": _APART,
+    "nmi_on_stack.S:167: movq $__KERNEL_CS,8-down(%rsp); movq $FLAGS_AT_REPEAT,16-down(%rsp) -> "
+    "movq $FLAGS_AT_REPEAT,16-down(%rsp); movq $__KERNEL_CS,8-down(%rsp)": _APART,
+    "nmi_on_stack.S:168: movq $FLAGS_AT_REPEAT,16-down(%rsp); leaq -88(%rsp),%rax -> "
+    "leaq -88(%rsp),%rax; movq $FLAGS_AT_REPEAT,16-down(%rsp)": _APART,
+    "nmi_on_stack.S:170: movq %rax,24-down(%rsp); movq $__KERNEL_SS,32-down(%rsp) -> "
+    "movq $__KERNEL_SS,32-down(%rsp); movq %rax,24-down(%rsp)": _APART,
+    "nmi_on_stack.S:204/46: pushq %r14; movl $MSR_GS_BASE,%ecx -> movl $MSR_GS_BASE,%ecx; pushq %r14": _GIVEN_BACK,
+    "nmi_on_stack.S:224: movl %eax,%ebx; movl %edx,%r13d -> movl %edx,%r13d; movl %eax,%ebx": _GIVEN_BACK,
+    "nmi_on_stack.S:225: movl %edx,%r13d; movl cpu_base(%rip),%eax -> "
+    "movl cpu_base(%rip),%eax; movl %edx,%r13d": _GIVEN_BACK,
+    "nmi_on_stack.S:226: movl cpu_base(%rip),%eax; movl cpu_base+4(%rip),%edx -> "
+    "movl cpu_base+4(%rip),%edx; movl cpu_base(%rip),%eax": _GIVEN_BACK,
+    "nmi_on_stack.S:228: wrmsr; movq %cr2,%r12 -> movq %cr2,%r12; wrmsr": _GIVEN_BACK,
+    "nmi_on_stack.S:236: movq %r12,%cr2; movl $MSR_GS_BASE,%ecx -> movl $MSR_GS_BASE,%ecx; movq %r12,%cr2": _GIVEN_BACK,
+    "nmi_on_stack.S:244: movl $MSR_GS_BASE,%ecx; movl %ebx,%eax -> movl %ebx,%eax; movl $MSR_GS_BASE,%ecx": _GIVEN_BACK,
+    "nmi_on_stack.S:245: movl %ebx,%eax; movl %r13d,%edx -> movl %r13d,%edx; movl %ebx,%eax": _GIVEN_BACK,
+    "nmi_on_stack.S:247: wrmsr; popq %r14 -> popq %r14; wrmsr": _GIVEN_BACK,
+    "nmi_on_stack.S:252/62: popq %rax; std -> std; popq %rax": _GIVEN_BACK,
+    "nmi_on_stack.S:117: swapgs; pushq %rax -> pushq %rax; swapgs": _APART,
+    "nmi_on_stack.S:209: movq %rax,%cr3; movl $MSR_GS_BASE,%ecx -> movl $MSR_GS_BASE,%ecx; movq %rax,%cr3": _GIVEN_BACK,
+    "nmi_on_stack.S:247: wrmsr; movq %r14,%cr3 -> movq %r14,%cr3; wrmsr": _GIVEN_BACK,
+    "nmi_on_stack.S:204/46: pushq %r14; xorl %ebx,%ebx -> xorl %ebx,%ebx; pushq %r14": _GIVEN_BACK,
+    "nmi_on_stack.S:212: xorl %ebx,%ebx; movl $MSR_GS_BASE,%ecx -> "
+    "movl $MSR_GS_BASE,%ecx; xorl %ebx,%ebx": "0 either way",
+    "nmi_on_stack.S:220: swapgs; incl %ebx -> incl %ebx; swapgs": _GIVEN_BACK,
     "nmi_on_stack.S:74: testb $3,8(%rsp) -> testb $11,8(%rsp)": (
         "bit 3 is clear in the kernel's CS, and bits 0 and 1 are set in the user's"
     ),
