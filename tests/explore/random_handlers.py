@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ class Handler:
     seed: int
     program: str = ""
     properties: dict[str, str] = field(default_factory=dict)
-    model: dict[str, object] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def events(self, times: Mapping[str, int | str]) -> str:

@@ -82,7 +82,7 @@ def test_shipped_specifications(path: Path) -> None:
 def differs(seed: int, folder: Path, shared: list[int]) -> str:
     """How a search with routines and one that takes every path differ about a random handler; "" if they do not."""
     handler = write(seed)
-    model = write_model(folder / str(seed), handler.program, handler.properties, **handler.model)  # type: ignore[arg-type]
+    model = write_model(folder / str(seed), handler.program, handler.properties, **handler.model)
     expected = by_enumeration(model, handler.counts, states=400)
     if any(r.states >= 400 for r in expected.values()):
         return ""

@@ -42,7 +42,7 @@ class Comparison:
 def compare(seed: int, folder: Path, states: int = STATES) -> Comparison:
     """The handler of a seed. An `InternalError` of a counterexample that is not confirmed is a difference too."""
     handler, random = write(seed), Random(seed)
-    model = write_model(folder / str(seed), handler.program, handler.properties, **handler.model)  # type: ignore[arg-type]
+    model = write_model(folder / str(seed), handler.program, handler.properties, **handler.model)
     found = Comparison()
     try:
         solver = Solver(Layout(model.machine).facts)

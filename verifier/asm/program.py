@@ -1,6 +1,6 @@
 """What the assembler produces: instructions at addresses, sections with bytes, symbols.
 
-This is the data type at the first arrow of the house; an object-file reader will produce the same one.
+This is the data type at the first arrow of the house; the reader of objects (`verifier.object`) makes the same one.
 Mnemonics here are canonical, without size suffix and in the manual's spelling: ``movq`` is ``mov`` with
 ``width=64``, ``movzbl`` is ``movzx``, ``jne`` is ``jcc`` with ``condition="ne"``.
 """
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Where text is laid out unless the spec says otherwise: the base of a kernel image.
 TEXT_BASE = 0xFFFF_FFFF_8100_0000
 
+#: What the sections of per-CPU data are called, or begin with.
+_PERCPU = ".data..percpu"
+
 #: The general registers, 64-bit names, in encoding order.
 GENERAL_REGISTERS = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -28,6 +31,11 @@ SEGMENT_REGISTERS = ("es", "cs", "ss", "ds", "fs", "gs")
 
 #: Conditions in encoding order (the low four bits of the opcode), in the one spelling used after parsing.
 CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
+
+
+def is_percpu(section: str | None) -> bool:
+    """Whether a section of this name holds per-CPU data, whose addresses are relative to a CPU's own base."""
+    return section is not None and section.startswith(_PERCPU)
 
 
 @dataclass(frozen=True, slots=True)

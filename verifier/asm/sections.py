@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from verifier.asm.program import is_percpu
 from verifier.errors import AsmError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class SectionBuilder:
 
     @property
     def percpu(self) -> bool:
-        return self.name.startswith(".data..percpu")
+        return is_percpu(self.name)
 
     def here(self) -> Place:
         return Place(self, len(self.items), self.epoch, self.fixed)

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from verifier.asm.program import TEXT_BASE, Section
+from verifier.asm.program import TEXT_BASE, Section, is_percpu
 from verifier.errors import AsmError
 from verifier.object import limits
 
@@ -20,7 +20,6 @@ _PAGE, _LARGE_PAGE = 4096, 2 << 20
 _CODE_ALIGNMENT = 16
 _ADDRESSES = 1 << 64
 _KERNEL_HALF = 1 << 63
-PERCPU = ".data..percpu"
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +122,7 @@ class Layout:
             placed.data = bytearray(s.data)
             if kinds.setdefault(s.name, (s.executable, s.writable)) != (s.executable, s.writable):
                 placed.output = f"{s.name} ({'wx'[s.executable]})"
-            groups.setdefault((not s.executable, s.name.startswith(PERCPU), False), []).append(placed)
+            groups.setdefault((not s.executable, is_percpu(s.name), False), []).append(placed)
         at = _stacked(base, groups.get((False, False, False), []), _CODE_ALIGNMENT)
         _stacked(0, groups.get((True, True, False), []), 1)
         at = _stacked(_up(at, _LARGE_PAGE), groups.get((True, False, False), []), _PAGE)

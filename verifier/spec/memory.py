@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from verifier.asm.program import is_percpu
 from verifier.machine.config import Datum, Pointer, Region
 from verifier.spec.among_code import code_around, datum_among_code, region_among_code
 from verifier.spec.document import Value, integer_from
@@ -26,7 +27,6 @@ INTERRUPTED = "interrupted_stack"
 #: Named data stand this far above the text, each in a stretch of its own with a gap before the next.
 DATA_DISTANCE = 1 << 28
 _GAP = 64
-PERCPU_PREFIX = ".data..percpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +108,17 @@ def _overlap(one: Declared, other: Declared) -> bool:
 def in_percpu(program: Program, name: str) -> bool:
     """Whether the text itself defines the name in a per-CPU section."""
     symbol = program.symbols.get(name)
-    return symbol is not None and (symbol.section or "").startswith(PERCPU_PREFIX)
+    return symbol is not None and is_percpu(symbol.section)
 
 
 def percpu_origin(program: Program) -> int:
     """What the addresses of per-CPU data count from: where the program's own begin, and 0 without them."""
-    return min((s.address for s in program.sections if s.name.startswith(PERCPU_PREFIX) and s.data), default=0)
+    return min((s.address for s in program.sections if is_percpu(s.name) and s.data), default=0)
 
 
 def moved_behind_text(declared: Iterable[Declared], program: Program) -> tuple[Declared, ...]:
     """The per-CPU names that the text does not define, placed behind those that it does."""
-    end = max((s.end for s in program.sections if s.name.startswith(PERCPU_PREFIX)), default=0)
+    end = max((s.end for s in program.sections if is_percpu(s.name)), default=0)
     own = [item for item in declared if item.percpu and not in_percpu(program, item.name)]
     for item in own:
         if item.placed and item.address < end:
@@ -136,7 +136,7 @@ def placed(declared: Iterable[Declared], program: Program) -> dict[str, DataName
     names: dict[str, DataName] = {}
     for section in program.sections:
         if not section.executable:
-            percpu = section.name.startswith(PERCPU_PREFIX)
+            percpu = is_percpu(section.name)
             sizes = _sizes(program, section)
             names |= {name: DataName(a, size, percpu) for name, (a, size) in sizes.items()}
     for item in declared:
@@ -194,7 +194,7 @@ def data_regions(
         size = max(d.address + d.size for d in percpu.values()) - origin
         regions[PERCPU] = Region(PERCPU, "percpu", size, data=_data(percpu, origin))
     for section in program.sections:
-        if not section.executable and section.data and not section.name.startswith(PERCPU_PREFIX):
+        if not section.executable and section.data and not is_percpu(section.name):
             regions[section.name] = _section_region(section, names)
     for item in declared:
         symbol = program.symbols.get(item.name)

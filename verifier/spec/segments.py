@@ -35,7 +35,7 @@ _FIELD = 1 << 20
 
 def read_selectors(machine: Fields) -> dict[str, int]:
     """The selectors that have names. SpecError for one whose RPL does not fit, or two for one descriptor."""
-    given = machine["segments"].fields((*NAMED, _OTHERS)) if "segments" in machine else None
+    given = _given(machine)
     selectors: dict[str, int] = {}
     for name, (default, _, dpl, _) in NAMED.items():
         value = given[name] if given and name in given else None
@@ -59,7 +59,7 @@ def read_segments(machine: Fields, selectors: Mapping[str, int]) -> dict[int, Se
     segments = {
         selectors[name]: Segment(selectors[name], kind, dpl, long) for name, (_, kind, dpl, long) in NAMED.items()
     }
-    given = machine["segments"].fields((*NAMED, _OTHERS)) if "segments" in machine else None
+    given = _given(machine)
     for key, value in given.entries(_OTHERS) if given else ():
         segment = _other(key, value)
         taken = next((s for s in segments if s >> 3 == segment.selector >> 3), None)
@@ -67,6 +67,10 @@ def read_segments(machine: Fields, selectors: Mapping[str, int]) -> dict[int, Se
             raise key.error(f"{key.node.value} selects the same descriptor as {taken:#x}")
         segments[segment.selector] = segment
     return segments
+
+
+def _given(machine: Fields) -> Fields | None:
+    return machine["segments"].fields((*NAMED, _OTHERS)) if "segments" in machine else None
 
 
 def _other(key: Value, value: Value) -> Segment:

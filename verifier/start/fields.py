@@ -6,11 +6,12 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from verifier.asm.program import is_percpu
+
 if TYPE_CHECKING:
     from verifier.asm.program import Mem, Program, Symbol
 
 _ADDRESSES = 1 << 64
-_PERCPU = ".data..percpu"
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Parts:
         symbol = self._around(address)
         if symbol is None or not operand.width:
             return
-        percpu = str(symbol.section).startswith(_PERCPU)
+        percpu = is_percpu(symbol.section)
         if operand.base is not None or operand.index is not None:
             if operand.index is not None and address >> 63 and not percpu:
                 self.tables.setdefault(symbol.name, []).append(where)
